@@ -472,8 +472,10 @@ impl Agents for Sessions {
         let asked = (PendingQuestion::Request(request), uses);
         match self.question(host, asked, message, ANSWER_LIMIT).await? {
             Answer::Observed(seen) if seen.quotes() => {
-                let redactor = self.redactors.of_newest(&environment).await;
-                Ok(seen.redacted(&redactor))
+                let newest = self.redactors.of_newest(&environment).await;
+                let used = Some(secrets_version).filter(|version| *version > 0);
+                let used = self.redactors.of_version(&environment, used).await;
+                Ok(seen.redacted(&newest).redacted(&used))
             }
             Answer::Observed(seen) => Ok(*seen),
             Answer::Standings(_) | Answer::Log(_) | Answer::Done(_) => Err(answer_mismatch(host)),

@@ -10,12 +10,14 @@ use lockstep_coordinator::store::guarded::{self, epoch_of, report};
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
 use lockstep_coordinator::store::memory::Fault;
 use lockstep_coordinator::store::{Key, Store, keys};
+use lockstep_coordinator::view::status;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::record::claim::{ClaimKind, Resolution};
 use lockstep_core::record::local_rollback::{LocalChange, LocalRollback};
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::run::journal::{Direction, Entry, Event};
 use lockstep_core::slot::Slot;
+use lockstep_core::spec::EnvironmentSpec;
 use tokio::sync::Notify;
 
 #[path = "driver/absent.rs"]
@@ -34,6 +36,8 @@ mod idle;
 mod lease;
 #[path = "driver/local_changes.rs"]
 mod local_changes;
+#[path = "driver/masked_health.rs"]
+mod masked_health;
 #[path = "driver/neighbours.rs"]
 mod neighbours;
 #[path = "driver/newer_secrets.rs"]
@@ -547,5 +551,19 @@ async fn what_is_live_already_is_not_cancelled() {
     assert_eq!(refusal.next, "lockstep rollback notes/production    # once it has ended");
     let summary = fixture.ended(&id).await;
     fixture.check_ended(&summary, Verdict::Succeeded).await;
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_serves_is_shown_as_it_was_declared_when_a_later_declaration_failed() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    fixture.deploy("notes:1").await;
+    let wanted = EnvironmentSpec { url: "http://other.example".to_owned(), ..spec() };
+    fixture.hosts.script("health", Direction::Do, Does::Fails);
+    let failed = fixture.deploy_as(wanted.clone(), "notes:2").await;
+    fixture.check_ended(&failed, Verdict::RolledBack).await;
+    let seen = status::load_status(&fixture.parts, &wanted).await.expect("read");
+    assert_eq!(seen.url, spec().url);
     fixture.shut_down().await;
 }

@@ -160,6 +160,7 @@ impl StoryState {
                 Err(problems) => problems.iter().map(|problem| format!("{problem}\n")).collect(),
             }),
             "site-changed-by-hand" => self.change_site(),
+            "another-site-answers" => self.serve_another_site(),
             "elsewhere" => {
                 let image = words.first().context("elsewhere IMAGE")?;
                 self.record.kept_elsewhere.insert(Digest::of_content(image.as_bytes()));

@@ -478,7 +478,8 @@ fn told_by<'a>(status: &'a EnvironmentStatus, drift: &str) -> Option<&'a HostSta
     status.hosts.iter().find(|status| status.host.name.as_str() == name)
 }
 
-/// The command that restores the declared state. While an agent is offline, its host comes first: a deployment needs it.
+/// The command that tells how the declared state is restored: a plan is refused where a deployment would not restore it.
+/// While an agent is offline, its host comes first.
 fn restoring(status: &EnvironmentStatus) -> String {
     let is_offline = |host: &HostStatus| host.presence == Presence::Absent;
     match &status.live {
@@ -487,7 +488,7 @@ fn restoring(status: &EnvironmentStatus) -> String {
         }
         Some(live) => {
             format!(
-                "lockstep deploy {} --image {}    # restores the declared state",
+                "lockstep plan {} --image {}    # what a deployment would restore, or why it cannot",
                 status.key, live.release.image
             )
         }

@@ -170,9 +170,9 @@ async fn observed(
     status.database = database;
     status.restarts = mine.iter().flat_map(|host| restarts_on(host, observed.get(&host.id))).collect();
     status.site_changed = placed.lb.and_then(|lb| site_changed(lb, &observed));
-    status.hosts = with_health(context, &status, &mine, &shared.noted).await;
-    status.traffic = slots::traffic(&placed, &observed);
     let releases = releases(&status, &observed, &mut past).await?;
+    status.hosts = with_health(context, &status, past.read(), (&mine, &shared.noted)).await;
+    status.traffic = slots::traffic(&placed, &observed);
     for there in &mut status.hosts {
         if let Some(seen) = observed.get(&there.host.id) {
             let share = slots::share(&placed, &there.host);
@@ -298,11 +298,13 @@ async fn recorded_status(
     let pending_undos = shared.pending_undos.get(&spec.key).cloned().unwrap_or_default();
     let local = shared.local.get(&spec.key).map(Vec::as_slice).unwrap_or_default();
     let local = local_rollbacks::relevant(local, live.as_ref());
+    // A deployment that failed has left its declaration; what serves was declared otherwise.
+    let shown = live.as_ref().map_or_else(|| spec.clone(), |live| live.spec.clone());
     Ok(EnvironmentStatus {
         key: spec.key,
-        url: spec.url,
-        description: spec.description,
-        branch: spec.branch,
+        url: shown.url,
+        description: shown.description,
+        branch: shown.branch,
         live,
         rollback,
         open,
@@ -368,12 +370,12 @@ fn host_status(context: &Context, host: &Host, noted: &BTreeMap<HostId, HostNote
 async fn with_health(
     context: &Context,
     environment: &EnvironmentStatus,
-    mine: &[&Host],
-    noted: &BTreeMap<HostId, HostNotes>,
+    past: &[DeploymentSummary],
+    (mine, noted): (&[&Host], &BTreeMap<HostId, HostNotes>),
 ) -> Vec<HostStatus> {
     let mut health = context.agents.health(&environment.key);
     if health.values().flatten().any(InstanceHealth::quotes) {
-        for redactor in redactors(context, environment).await {
+        for redactor in redactors(context, environment, past).await {
             for instances in health.values_mut() {
                 let clean =
                     std::mem::take(instances).into_iter().map(|instance| instance.redacted(&redactor));
@@ -388,14 +390,25 @@ async fn with_health(
     mine.iter().map(status).collect()
 }
 
-/// Mask the secrets of what is live, and of what is being deployed.
-async fn redactors(context: &Context, environment: &EnvironmentStatus) -> Vec<Redactor> {
+/// Mask the secrets that a container may have: of what is live, of what is being deployed, and of `past`, some of which
+/// is warm.
+async fn redactors(
+    context: &Context,
+    environment: &EnvironmentStatus,
+    past: &[DeploymentSummary],
+) -> Vec<Redactor> {
     let key = &environment.key;
     let made = async {
-        let newest = context.secrets.summary(key).await?.map(|newest| newest.version);
-        let live = environment.live.as_ref().and_then(|live| live.secrets_version);
+        let mut versions: BTreeSet<Option<u64>> =
+            past.iter().map(|summary| summary.secrets_version).collect();
+        versions.insert(context.secrets.summary(key).await?.map(|newest| newest.version));
+        versions.insert(environment.live.as_ref().and_then(|live| live.secrets_version));
+        if let Some(open) = environment.open.as_ref().and_then(|open| open.open.deployment()) {
+            let plan = history::plan(&*context.store, open).await?;
+            versions.insert(plan.and_then(|plan| plan.secrets_version));
+        }
         let mut redactors = Vec::new();
-        for version in BTreeSet::from([newest, live]) {
+        for version in versions {
             redactors.push(context.secrets.redactor(key, version).await?);
         }
         anyhow::Ok(redactors)

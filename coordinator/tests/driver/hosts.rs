@@ -54,6 +54,8 @@ struct State {
     asked: Vec<ObservationRequest>,
     /// What hosts have of the environment, where it is not nothing.
     seen: BTreeMap<HostId, Observation>,
+    /// What hosts have said of their instances.
+    health: BTreeMap<HostId, Vec<InstanceHealth>>,
     /// Where the next look waits.
     gate: Option<Arc<Gate>>,
 }
@@ -97,6 +99,10 @@ impl Hosts {
     /// From here on the host says that this is there.
     pub(crate) fn sees(&self, host: &HostId, observation: Observation) {
         self.state().seen.insert(host.clone(), observation);
+    }
+
+    pub(crate) fn says_health(&self, host: &HostId, instances: Vec<InstanceHealth>) {
+        self.state().health.insert(host.clone(), instances);
     }
 
     /// The next look waits at the gate.
@@ -260,7 +266,7 @@ impl Agents for Hosts {
     }
 
     fn health(&self, _: &EnvironmentKey) -> BTreeMap<HostId, Vec<InstanceHealth>> {
-        BTreeMap::new()
+        self.state().health.clone()
     }
 
     fn session_of(&self, host: &HostId) -> Option<SessionInfo> {

@@ -50,6 +50,17 @@ pub(super) fn of_deployment<'a>(
     changed: ChangedSite,
     (version, record): (&Version<'_>, &Record),
 ) -> Result<SiteDecision<'a>, PlanRefusal> {
+    // Another site has its name, or nginx has not read it: then a switch changes nothing, and no undo of it can be seen.
+    if let Some(why) = record.observed.get(&lb.id).and_then(|seen| seen.not_served.as_ref()) {
+        return Err(PlanRefusal::new(
+            format!("nginx on {} does not serve the site of {}", lb.name, record.key),
+            why.clone(),
+            format!(
+                "nginx -T    # on {}: whether another site has that name; and read nginx's error log",
+                lb.name
+            ),
+        ));
+    }
     let change = format!("nginx serves {} on port {} ({ONE_RELOAD})", site.server_name, site.listen_port);
     let overwriting =
         format!("lockstep deploy {} --image {} --overwrite-site", record.key, version.release.image);

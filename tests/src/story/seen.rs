@@ -88,6 +88,14 @@ impl StoryState {
         Ok(String::new())
     }
 
+    /// Another site answers for the name.
+    pub(super) fn serve_another_site(&mut self) -> Result<String> {
+        let seen = self.record.observed.values_mut().next().context("there is no host")?;
+        seen.not_served =
+            Some("notes.example on port 80 is not answered from its site, but with 404".to_owned());
+        Ok(String::new())
+    }
+
     /// Somebody adds two lines to the site, and takes one away.
     pub(super) fn change_site(&mut self) -> Result<String> {
         let seen = self.record.observed.values_mut().next().context("there is no host")?;

@@ -52,11 +52,14 @@ fn figures(summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> Vec<St
     if let (Some(requests), Some(lost)) = (summary.receipt.requests, summary.receipt.requests_lost) {
         figures.push(format!("{} of {} requests lost", thousands(lost), thousands(requests)));
     }
+    // A step that failed does not say whether it had reloaded nginx.
+    let at_least = if summary.failure.is_some() { "at least " } else { "" };
     match summary.receipt.reloads {
         0 => {}
-        1 => figures.push("1 reload: idle keep-alive clients may have lost a request".to_owned()),
-        reloads => figures
-            .push(format!("{reloads} reloads: idle keep-alive clients may have lost a request each time")),
+        1 => figures.push(format!("{at_least}1 reload: idle keep-alive clients may have lost a request")),
+        reloads => figures.push(format!(
+            "{at_least}{reloads} reloads: idle keep-alive clients may have lost a request each time"
+        )),
     }
     match (summary.schema_before, summary.schema_after) {
         (Some(before), Some(after)) if before == after => figures.push(format!("schema {after}")),

@@ -254,7 +254,7 @@ fn end(
         Some(Verdict::Succeeded) => Ok(()),
         Some(Verdict::RolledBack) => Err(rolled_back(summary, step)),
         None => Err(Failure::new(Kind::Stuck, format!("{} is stuck", summary.id))
-            .why("an undo failed; the traffic is where it was healthy, and the environment stays locked")
+            .why("an undo failed, so not all that was changed is reverted; the environment stays locked")
             .next(format!("lockstep resolve {} --retry    # after fixing the cause", summary.id))
             .or(format!("lockstep status {}    # every resolution and its cost", summary.key))),
     }

@@ -52,11 +52,11 @@ fn an_agent_that_is_offline_is_one_fault_and_no_deployment_repairs_it() {
 }
 
 #[test]
-fn what_a_host_says_is_looked_up_there_and_other_drift_is_deployed_away() {
+fn what_a_host_says_is_looked_up_there_and_other_drift_is_planned_away() {
     let mut checks = Checks::default();
     let drift = ["app-1: docker does not answer", "web of blue does not run on app-1"];
     environment(&status("connected", &drift), &mut checks);
     let found = wrong(&checks);
     assert!(found[0].1.starts_with("journalctl -u lockstep-agent    # on app-1"), "{found:?}");
-    assert!(found[1].1.starts_with("lockstep deploy notes/production --image notes:1 "), "{found:?}");
+    assert!(found[1].1.starts_with("lockstep plan notes/production --image notes:1 "), "{found:?}");
 }
