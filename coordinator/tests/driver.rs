@@ -13,6 +13,7 @@ use lockstep_coordinator::store::{Key, Store, keys};
 use lockstep_coordinator::view::status;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::record::claim::{ClaimKind, Resolution};
+use lockstep_core::record::grant::Resource;
 use lockstep_core::record::local_rollback::{LocalChange, LocalRollback};
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::run::journal::{Direction, Entry, Event};
@@ -61,7 +62,7 @@ mod state_file;
 #[path = "driver/waiting.rs"]
 mod waiting;
 
-use fixture::{Fixture, anna, environment, found, host_id};
+use fixture::{Fixture, anna, environment, found, host_id, spec};
 use hosts::Does;
 
 /// More entries than any journal here has: where an enumeration must have ended.
@@ -560,6 +561,7 @@ async fn what_serves_is_shown_as_it_was_declared_when_a_later_declaration_failed
     let _drivers = fixture.drivers();
     fixture.deploy("notes:1").await;
     let wanted = EnvironmentSpec { url: "http://other.example".to_owned(), ..spec() };
+    fixture.grant(&environment(), Resource::SiteName("other.example".to_owned())).await;
     fixture.hosts.script("health", Direction::Do, Does::Fails);
     let failed = fixture.deploy_as(wanted.clone(), "notes:2").await;
     fixture.check_ended(&failed, Verdict::RolledBack).await;

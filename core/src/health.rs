@@ -6,6 +6,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::slot::Slot;
 use crate::time::{Millis, Timestamp};
 
 /// T10: what an instance, a slot or an environment can be.
@@ -122,10 +123,34 @@ pub struct InstanceHealth {
     pub probes: Vec<Probe>,
 }
 
+impl InstanceHealth {
+    /// The slot of its container, whose name ends with the slot and the last characters of the deployment's id.
+    pub fn slot(&self) -> Option<Slot> {
+        match self.container.rsplit('-').nth(1)? {
+            "blue" => Some(Slot::Blue),
+            "green" => Some(Slot::Green),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::borrow::ToOwned;
+
+    #[test]
+    fn the_slot_of_an_instance_is_what_its_container_is_called_after() {
+        let slot = |container: &str| {
+            let container = container.to_owned();
+            InstanceHealth { container, health: Health::Healthy, probes: Vec::new() }.slot()
+        };
+        assert_eq!(slot("ls-notes_production-a-blue-b-green-21012345"), Some(Slot::Green));
+        assert_eq!(slot("ls-notes_production-web-blue-21012345"), Some(Slot::Blue));
+        for other in ["web", "ls-notes-web-red-1", ""] {
+            assert_eq!(slot(other), None, "{other}");
+        }
+    }
 
     fn probe(status: u16, declared: Option<&str>) -> Probe {
         let declared = declared.map(ToOwned::to_owned);

@@ -449,6 +449,14 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
     for instance in status.hosts.iter().flat_map(|host| &host.instances) {
         if matches!(instance.health, Health::Unhealthy | Health::Degraded) {
             let last = instance.probes.last().map(ToString::to_string).unwrap_or_default();
+            if status.live.as_ref().is_some_and(|live| instance.slot() == Some(live.slot.other())) {
+                let is = instance.health;
+                checks.note(
+                    &what,
+                    format!("{}, which waits for a rollback, is {is}: {last}", instance.container),
+                );
+                continue;
+            }
             checks.wrong(
                 &what,
                 format!("{} is {}: {last}", instance.container, instance.health),

@@ -75,8 +75,7 @@ fn slot_health(context: &Context, live: &LiveRelease, all: &[Host]) -> SlotHealt
     let mut reported = context.agents.health(&live.spec.key);
     reported.retain(|id, _| serves(id));
     let of = |slot: Slot| {
-        let mark = format!("-{slot}-");
-        let instances = reported.values().flatten().filter(|instance| instance.container.contains(&mark));
+        let instances = reported.values().flatten().filter(|instance| instance.slot() == Some(slot));
         instances.map(|instance| instance.health).max().unwrap_or(Health::Unknown)
     };
     SlotHealth { live: of(live.slot), standby: of(live.slot.other()) }

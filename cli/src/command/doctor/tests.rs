@@ -1,6 +1,7 @@
 //! Which fault is told once, and with which command.
 
 use super::*;
+use lockstep_core::health::InstanceHealth;
 use serde_json::json;
 
 fn status(presence: &str, drift: &[&str]) -> EnvironmentStatus {
@@ -59,4 +60,33 @@ fn what_a_host_says_is_looked_up_there_and_other_drift_is_planned_away() {
     let found = wrong(&checks);
     assert!(found[0].1.starts_with("journalctl -u lockstep-agent    # on app-1"), "{found:?}");
     assert!(found[1].1.starts_with("lockstep plan notes/production --image notes:1 "), "{found:?}");
+}
+
+#[test]
+fn what_waits_for_a_rollback_is_noted_and_what_serves_is_a_fault() {
+    let mut seen = status("connected", &[]);
+    let unhealthy = |container: &str| InstanceHealth {
+        container: container.to_owned(),
+        health: Health::Unhealthy,
+        probes: Vec::new(),
+    };
+    seen.hosts[0].instances = vec![
+        unhealthy("ls-notes_production-web-blue-21012345"),
+        unhealthy("ls-notes_production-web-green-21012344"),
+    ];
+    let mut checks = Checks::default();
+    environment(&seen, &mut checks);
+    let found = wrong(&checks);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].0.starts_with("ls-notes_production-web-blue-"), "{found:?}");
+    let notes: Vec<&str> = checks
+        .0
+        .iter()
+        .filter(|check| check.verdict == Verdict::Note)
+        .map(|check| check.detail.as_str())
+        .collect();
+    assert!(
+        notes.iter().any(|note| note.contains("green-21012344, which waits for a rollback")),
+        "{notes:?}"
+    );
 }

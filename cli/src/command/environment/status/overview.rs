@@ -5,6 +5,7 @@
 //! command has a line of its own, which is never broken, so that it can be pasted.
 
 use lockstep_core::health::Health;
+use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::operation::OperationKind;
 use lockstep_core::record::claim::ClaimKind;
@@ -87,10 +88,11 @@ impl Screen {
         if let Some(open) = &status.open {
             self.open(&status.key, open);
         } else if let Some(ready) = status.rollback.as_ref().filter(|_| status.removal.is_none()) {
-            let takes = ready.takes.map_or_else(
-                || "which must be started first".to_owned(),
-                |takes| format!("takes about {takes}"),
-            );
+            let takes = match ready.takes {
+                _ if is_unhealthy(status, &ready.deployment) => "which is not healthy now".to_owned(),
+                Some(takes) => format!("takes about {takes}"),
+                None => "which must be started first".to_owned(),
+            };
             let to = &ready.release.image;
             let is_live = |live: &LiveRelease| live.release.image_id == ready.release.image_id;
             let of = if status.live.as_ref().is_some_and(is_live) {
@@ -408,6 +410,12 @@ fn is_degraded(status: &EnvironmentStatus) -> bool {
         || !status.hosts.iter().all(|host| is_well(host, status.live.as_ref()))
 }
 
+/// Whether a running instance of a deployment answers that it is not well, or does not answer.
+fn is_unhealthy(status: &EnvironmentStatus, deployment: &DeploymentId) -> bool {
+    let mut slots = status.hosts.iter().flat_map(|host| &host.slots);
+    slots.any(|seen| seen.deployment == *deployment && seen.running > 0 && seen.health == Health::Unhealthy)
+}
+
 /// The slot that a rollback left, while it is warm: the release that was live before.
 fn left_by_rollback(status: &EnvironmentStatus) -> Option<&SlotObservation> {
     let live = status.live.as_ref().filter(|_| status.open.is_none() && status.removal.is_none())?;
@@ -458,6 +466,7 @@ fn describe(seen: &SlotObservation, purpose: Use) -> (Tone, String) {
             Health::Degraded | Health::Unhealthy => (Tone::Bad, health.to_string()),
             Health::Unknown => (Tone::Quiet, "runs".to_owned()),
         },
+        (Use::Standby, _) if *health == Health::Unhealthy => (Tone::Quiet, health.to_string()),
         (Use::Standby, _) => (Tone::Quiet, "warm".to_owned()),
     }
 }

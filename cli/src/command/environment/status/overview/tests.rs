@@ -230,3 +230,13 @@ fn secrets_that_the_containers_do_not_have_are_not_all_well() {
     assert!(text.contains("which have none") && !text.contains("lockstep deploy"), "{text}");
     assert!(text.lines().next().unwrap().ends_with("frozen"), "{text}");
 }
+
+#[test]
+fn a_standby_that_is_not_well_is_not_called_warm() {
+    let mut status = status();
+    let slots = || json!([slot("blue", 2, (2, "healthy"), 50), slot("green", 1, (2, "unhealthy"), 0)]);
+    status["hosts"] = json!([host("app-1", "connected", 4, slots()), host("app-2", "connected", 7, slots())]);
+    let screen = drawn(Output::in_pipe(), status);
+    assert!(screen.contains("notes:1.1, which is not healthy now"), "{screen}");
+    assert!(!screen.contains("warm") && screen.contains("notes:1.1 unhealthy"), "{screen}");
+}
