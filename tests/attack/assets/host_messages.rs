@@ -119,7 +119,7 @@ pub(super) fn health(cluster: &Cluster) -> Result<()> {
     unchanged(cluster, async {
         let health = |host: &str| -> Result<Said> {
             let instance = InstanceHealth {
-                container: format!("ls-theirs-production-blue-web-{host}"),
+                container: format!("ls-theirs_production-web-blue-2101234{host}"),
                 health: Health::Unhealthy,
                 probes: Vec::new(),
             };
