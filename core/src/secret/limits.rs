@@ -6,8 +6,8 @@ use alloc::string::String;
 
 use super::Secret;
 
-/// Linux takes at most 128 KiB for one variable (`MAX_ARG_STRLEN`).
-const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// The name and the value of one variable. Linux takes at most 128 KiB (`MAX_ARG_STRLEN`).
+pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 
 /// All names and values of an environment.
 const ALL_BYTES_MAX: usize = 256 * 1024;
@@ -28,6 +28,12 @@ pub fn too_large(values: &BTreeMap<String, Secret>) -> Option<String> {
     })
 }
 
+/// The first name whose value no variable of a process can have: it has a NUL character.
+pub fn with_nul(values: &BTreeMap<String, Secret>) -> Option<&str> {
+    let has_nul = |(_, value): &(&String, &Secret)| value.expose().contains('\0');
+    values.iter().find(has_nul).map(|(name, _)| name.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +50,13 @@ mod tests {
         assert_eq!(one, Some("S000 has 65 KiB, and a secret has at most 64 KiB".to_string()));
         let all = too_large(&values(5, 64 * 1024)).unwrap();
         assert!(all.contains("all secrets together have 320 KiB"), "{all}");
+    }
+
+    #[test]
+    fn a_value_with_a_nul_character_is_found() {
+        let mut values = values(2, 8);
+        assert_eq!(with_nul(&values), None);
+        values.insert("T".to_string(), Secret::new("a\0b".to_string()));
+        assert_eq!(with_nul(&values), Some("T"));
     }
 }

@@ -8,12 +8,17 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image;
 use crate::name::ProcessName;
 use crate::spec::{
-    DatabaseSpec, EnvironmentSpec, ImageSource, ProcessSpec, Role, Standby, Tls, VolumeAccess, VolumeScope,
+    DatabaseSpec, EnvironmentSpec, ProcessSpec, Role, Standby, Tls, VolumeAccess, VolumeScope,
 };
 use crate::time::Millis;
+
+mod declared;
+
+pub use declared::{DECLARATION_BYTES_MAX, PROCESSES_MAX};
+
+use declared::check_only_declared;
 
 /// A deployment owns its environment for at most this long (T3).
 pub const LOCK_TIMEOUT_MAX: Millis = Millis::from_secs(30 * 60);
@@ -109,27 +114,16 @@ pub fn check(spec: EnvironmentSpec) -> Result<ValidatedSpec, Vec<Problem>> {
 /// As [`check()`].
 pub fn check_declared(spec: EnvironmentSpec) -> Result<ValidatedSpec, Vec<Problem>> {
     let mut found = Problems(Vec::new());
-    check_image(&spec, &mut found);
+    check_only_declared(&spec, &mut found);
     match check(spec) {
         Ok(spec) if found.0.is_empty() => Ok(spec),
         Ok(_) => Err(found.0),
-        Err(others) => Err(found.0.into_iter().chain(others).collect()),
+        Err(others) => {
+            // What breaks two rules is said once, by the one that every record keeps.
+            let is_new = |problem: &Problem| others.iter().all(|other| other.path != problem.path);
+            Err(found.0.into_iter().filter(is_new).chain(others.clone()).collect())
+        }
     }
-}
-
-/// The tag of a commit is added to it, or `--image` names the whole image.
-fn check_image(spec: &EnvironmentSpec, found: &mut Problems) {
-    let ImageSource::Repository(image) = &spec.image else { return };
-    if let Err(invalid) = image::check_image(image) {
-        return found.add("image", &invalid.to_string(), "write `image: ghcr.io/anna/notes`");
-    }
-    let name = image.rfind('/').map_or(0, |slash| slash + 1);
-    let Some(end) = image[name..].find([':', '@']).map(|end| name + end) else { return };
-    found.add(
-        "image",
-        &format!("{image} has a tag"),
-        &format!("write `image: {}`; a deployment names the tag: --image {image}", &image[..end]),
-    );
 }
 
 struct Problems(Vec<Problem>);
@@ -443,6 +437,16 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_no_request_can_have_is_refused() {
+        let paths =
+            ["/ä", "/a\tb", "/a\u{7f}", "/a\0", "/^", "/<", "/>", "/{", "/}", "/|", "/\\", "/`", "/a#b"];
+        refuse("/processes/web/health/path", paths.map(Value::from).to_vec(), "processes.web.health.path");
+        for path in ["/", "/health?full=1&x=[2]", "/a%20b/~c;d=e,f:@!$'()*+"] {
+            assert_eq!(wrong("/processes/web/health/path", json!(path)), [""; 0], "{path}");
+        }
+    }
+
+    #[test]
     fn what_docker_would_misread_is_refused() {
         refuse("/processes", vec![json!({})], "processes");
         refuse("/processes/web/role", vec![json!("worker")], "processes");
@@ -459,12 +463,101 @@ mod tests {
             vec![json!(0), json!(6 * 1024 * 1024 - 1)],
             "processes.web.memory",
         );
-        refuse("/processes/web/cpu_milli", vec![json!(0)], "processes.web.cpus");
+        refuse("/processes/web/memory_bytes", vec![json!(u64::MAX)], "processes.web.memory");
+        let cpus = vec![json!(0), json!(9), json!(8_192_001), json!(u64::MAX)];
+        refuse("/processes/web/cpu_milli", cpus, "processes.web.cpus");
+        refuse("/processes/web/command", vec![json!([""]), json!(["a", "b\0c"])], "processes.web.command");
+        refuse("/processes/web/user", vec![json!("a b"), json!("a\0")], "processes.web.user");
+        refuse("/env", vec![json!({ "A": "b\0c" }), json!({ "A": "b".repeat(64 * 1024) })], "env.A");
         refuse("/env", vec![json!({ "1A": "b" })], "env.1A");
         refuse("/env", vec![json!({ "A=B": "c" })], "env.A=B");
         let tagged =
             ["notes:1", "registry.example:5000/notes:1", "notes@sha256:00"].map(Value::from).to_vec();
         refuse("/image/repository", tagged, "image");
+    }
+
+    #[test]
+    fn a_volume_that_docker_could_not_mount_is_refused() {
+        let long = "a".repeat(190);
+        let sources = ["./data", "data/x", "da ta", "dätä", "a:b", "/a:b", "/a\0", &long];
+        refuse(
+            "/processes/web/volumes/0/source",
+            sources.map(Value::from).to_vec(),
+            "processes.web.volumes[0]",
+        );
+        let targets = [
+            "/",
+            "//",
+            "/a//b",
+            "/a/../b",
+            "/..",
+            "/a/./b",
+            "/a\0",
+            "/run/lockstep",
+            "/run/lockstep/",
+            "/run/lockstep/x",
+            "/proc",
+            "/proc/sys",
+        ];
+        refuse(
+            "/processes/web/volumes/0/target",
+            targets.map(Value::from).to_vec(),
+            "processes.web.volumes[0]",
+        );
+        for target in ["/run/lockstep-data", "/data/", "/a..b/.c"] {
+            assert_eq!(wrong("/processes/web/volumes/0/target", json!(target)), [""; 0], "{target}");
+        }
+        for source in ["d", "_data", "-.data", &"a".repeat(189)] {
+            assert_eq!(wrong("/processes/web/volumes/0/source", json!(source)), [""; 0], "{source}");
+        }
+        let volume = |target: &str| json!({ "source": "data", "target": target, "access": "read_only" });
+        let twice = vec![json!([volume("/data"), volume("/data/")])];
+        refuse("/processes/web/volumes", twice, "processes.web.volumes[1]");
+        let nested = json!([volume("/data"), volume("/data/cache")]);
+        assert_eq!(wrong("/processes/web/volumes", nested), [""; 0]);
+    }
+
+    #[test]
+    fn a_signal_that_docker_does_not_know_is_refused() {
+        let signals =
+            ["SIGNOPE", "0", "65", "-1", " 15", "SIG", "SIGRTMIN+16", "SIGRTMIN+0", "RTMAX-15", "TERM "];
+        let signals = signals.map(Value::from).to_vec();
+        refuse("/processes/web/stop_signal", signals, "processes.web.stop_signal");
+        for signal in ["SIGTERM", "term", "QUIT", "1", "64", "SIGRTMIN", "SIGRTMIN+3", "rtmax-14"] {
+            assert_eq!(wrong("/processes/web/stop_signal", json!(signal)), [""; 0], "{signal}");
+        }
+    }
+
+    #[test]
+    fn a_declaration_too_large_to_be_stored_is_refused() {
+        let web = declared()["processes"]["web"].clone();
+        let mut worker = web.clone();
+        worker["role"] = json!("worker");
+        let processes = |count: usize| {
+            let workers = (1..count).map(|number| (format!("worker-{number}"), worker.clone()));
+            Value::Object(workers.chain([("web".into(), web.clone())]).collect())
+        };
+        assert_eq!(wrong("/processes", processes(PROCESSES_MAX)), [""; 0]);
+        refuse("/processes", vec![processes(PROCESSES_MAX + 1)], "processes");
+        let env = |count: usize| {
+            let all = (0..count).map(|number| (format!("A{number}"), json!("b".repeat(60 * 1024))));
+            Value::Object(all.collect())
+        };
+        assert_eq!(wrong("/env", env(4)), [""; 0]);
+        refuse("/env", vec![env(5)], "environments.production");
+    }
+
+    /// It was deployed by an earlier version, and can be rolled back and be removed.
+    #[test]
+    fn what_is_recorded_may_break_a_rule_of_declarations() {
+        let mut recorded = declared();
+        recorded["processes"]["web"]["stop_signal"] = json!("SIGNOPE");
+        recorded["processes"]["web"]["volumes"][0]["target"] = json!("/run/lockstep");
+        recorded["processes"]["web"]["health"]["path"] = json!("/^");
+        recorded["env"]["A"] = json!("b".repeat(DECLARATION_BYTES_MAX));
+        let recorded: EnvironmentSpec = from_value(recorded).unwrap();
+        assert!(check(recorded.clone()).is_ok());
+        assert_eq!(check_declared(recorded).unwrap_err().len(), 5);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use lockstep_core::count::counted;
 use lockstep_core::secret::Secret;
+use lockstep_core::secret::limits::with_nul;
 use lockstep_core::spec::check::is_variable;
 use lockstep_proto::Invalid;
 use lockstep_proto::wire;
@@ -85,12 +86,22 @@ fn values(plain: HashMap<String, String>) -> Result<BTreeMap<String, Secret>, In
         }
         values.insert(name, Secret::new(value));
     }
+    if let Some(name) = with_nul(&values) {
+        let what = format!("has a NUL character in the value of {name}, which no variable can have");
+        return Err(Invalid { field: "values", what });
+    }
     Ok(values)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_with_nul_is_refused_and_not_shown() {
+        let refused = values(HashMap::from([("A".to_owned(), "s3\0cr3t".to_owned())])).unwrap_err();
+        assert!(refused.what.ends_with("value of A, which no variable can have"), "{}", refused.what);
+    }
 
     #[test]
     fn a_secret_has_the_name_of_a_variable() {
