@@ -326,6 +326,7 @@ impl Context {
         Project::find(&self.directory).map_err(|error| match error {
             DeclarationError::Missing { .. } => help(error.into()),
             DeclarationError::Read { .. }
+            | DeclarationError::TooLarge { .. }
             | DeclarationError::Parse { .. }
             | DeclarationError::NoEnvironment { .. }
             | DeclarationError::Problems { .. } => error.into(),

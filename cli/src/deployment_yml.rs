@@ -4,6 +4,7 @@
 //! release of Lockstep supports is refused with a message of its own, not as an unknown key.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use lockstep_core::name::{ApplicationName, EnvironmentKey, EnvironmentName, ProcessName};
@@ -26,6 +27,9 @@ use typed::{File, FileTyped, Image, Keys, Process, Repository, Traffic, TypedPgH
 
 /// Where the file is searched, from the directory in which the command runs.
 const PLACES: &[&str] = &["deployment.yml", "deploy/deployment.yml"];
+
+/// More than any project has, and read in no time. What the parser would take seconds for is refused before it.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// A project: the file as typed.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ pub enum DeclarationError {
         #[source]
         source: std::io::Error,
     },
+    #[error("{path} has more than {} KiB", FILE_BYTES_MAX / 1024)]
+    TooLarge { path: PathBuf },
     /// The parser's message, with the line underlined.
     #[error("{path} is not valid")]
     Parse { path: PathBuf, diagnostic: String, hint: Option<Hint> },
@@ -74,8 +80,13 @@ impl Project {
     pub fn find(directory: &Path) -> Result<Self, DeclarationError> {
         let there = PLACES.iter().map(|place| directory.join(place)).find(|path| path.is_file());
         let path = there.ok_or_else(|| DeclarationError::Missing { looked_in: directory.to_owned() })?;
-        let text = std::fs::read_to_string(&path)
+        let mut text = String::new();
+        std::fs::File::open(&path)
+            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
             .map_err(|source| DeclarationError::Read { path: path.clone(), source })?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(DeclarationError::TooLarge { path });
+        }
         Self::read(path, &text)
     }
 

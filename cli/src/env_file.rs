@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use lockstep_core::secret::Secret;
-use lockstep_core::secret::limits::too_large;
+use lockstep_core::secret::limits::{too_large, with_nul};
 use lockstep_core::spec::check::is_variable;
 
 /// The placeholder with which nothing is deployed.
@@ -23,6 +24,13 @@ pub enum EnvFileError {
     },
     #[error("{path} can be read by others: its mode is {mode:04o}")]
     Mode { path: PathBuf, mode: u32 },
+    /// `real` is what `path` leads to.
+    #[error("{path} leads to {real}, which belongs to another user and has the mode {mode:04o}")]
+    ModeOfAnother { path: PathBuf, real: PathBuf, mode: u32 },
+    #[error("{path} is not a file")]
+    NotAFile { path: PathBuf, kind: &'static str },
+    #[error("{name} in {path} has a NUL character")]
+    Nul { path: PathBuf, name: String },
     #[error("line {line} of {path} is not NAME=value")]
     Line { path: PathBuf, line: usize },
     #[error("line {line} of {path} begins a quoted value that does not end")]
@@ -37,28 +45,68 @@ pub enum EnvFileError {
     TooLarge { path: PathBuf, why: String },
 }
 
+/// Ten times what values may have together: the rest is comments.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Reads the file; `None` if it does not exist.
 ///
 /// # Errors
-/// When others can read it, a line is not `NAME=value`, a value is a placeholder, or they are too large.
+/// When it is not a regular file, others can read it, a line is not `NAME=value`, a value is a placeholder or no value of
+/// a variable, or they are too large.
 pub fn read(path: &Path) -> Result<Option<BTreeMap<String, Secret>>, EnvFileError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(EnvFileError::Read { path: path.to_owned(), source }),
     };
-    if metadata.mode() & 0o777 != 0o600 {
-        return Err(EnvFileError::Mode { path: path.to_owned(), mode: metadata.mode() & 0o777 });
+    // Before it is opened: a pipe gives nothing until somebody writes, and a device may never end.
+    if !metadata.is_file() {
+        return Err(EnvFileError::NotAFile { path: path.to_owned(), kind: kind(metadata.file_type()) });
     }
-    let text =
-        fs::read_to_string(path).map_err(|source| EnvFileError::Read { path: path.to_owned(), source })?;
+    let mode = metadata.mode() & 0o777;
+    if mode != 0o600 {
+        return Err(mode_error(path, mode, metadata.uid()));
+    }
+    let mut text = String::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|source| EnvFileError::Read { path: path.to_owned(), source })?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let why = format!("it has more than {} MiB", FILE_BYTES_MAX / 1024 / 1024);
+        return Err(EnvFileError::TooLarge { path: path.to_owned(), why });
+    }
     let values = parse(path, &text)?;
+    if let Some(name) = with_nul(&values) {
+        return Err(EnvFileError::Nul { path: path.to_owned(), name: name.to_owned() });
+    }
     if let Some(why) = too_large(&values) {
         return Err(EnvFileError::TooLarge { path: path.to_owned(), why });
     }
     match values.iter().find(|(_, value)| value.expose().contains(PLACEHOLDER)) {
         Some((name, _)) => Err(EnvFileError::Placeholder { path: path.to_owned(), name: name.clone() }),
         None => Ok(Some(values)),
+    }
+}
+
+/// The command that helps changes what the path leads to. So it is named, and not advised for what another owns.
+fn mode_error(path: &Path, mode: u32, owner: u32) -> EnvFileError {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if owner == rustix::process::geteuid().as_raw() {
+        let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+        return EnvFileError::Mode { path: if is_link { real } else { path.to_owned() }, mode };
+    }
+    EnvFileError::ModeOfAnother { path: path.to_owned(), real, mode }
+}
+
+fn kind(is: fs::FileType) -> &'static str {
+    if is.is_dir() {
+        "a folder"
+    } else if is.is_fifo() {
+        "a named pipe"
+    } else if is.is_socket() {
+        "a socket"
+    } else {
+        "a device"
     }
 }
 
@@ -201,6 +249,53 @@ mod tests {
         assert!(refused("A=canary\nA=canary\n", 0o600).contains("twice"));
         assert!(refused("A=\"canary\nB=1\n", 0o600).contains("does not end"));
         assert!(refused("A=\"x\" canary\n", 0o600).contains("line 1"));
+    }
+
+    #[test]
+    fn a_value_with_nul_is_refused_and_not_shown() {
+        let said = refused("A=can\0ary\n", 0o600);
+        assert!(said.starts_with("A in ") && said.ends_with("has a NUL character"), "{said}");
+    }
+
+    /// A pipe would be read until somebody writes.
+    #[test]
+    fn what_is_no_regular_file_is_refused_before_it_is_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .unwrap();
+        for (path, expected) in [
+            (pipe.as_path(), "a named pipe"),
+            (directory.path(), "a folder"),
+            (Path::new("/dev/zero"), "a device"),
+        ] {
+            match read(path).expect_err("it is no file") {
+                EnvFileError::NotAFile { kind, .. } => assert_eq!(kind, expected),
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused_before_it_is_parsed() {
+        let line = format!("# {}\n", "x".repeat(1022));
+        assert!(refused(&line.repeat(4097), 0o600).ends_with("is too large"));
+    }
+
+    /// `chmod` follows a link.
+    #[test]
+    fn the_mode_of_what_a_link_leads_to_is_said_of_that() {
+        let (_directory, path) = file("A=canary\n", 0o644);
+        let link = path.with_file_name(".env");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let owner = rustix::process::geteuid().as_raw();
+        match mode_error(&link, 0o644, owner) {
+            EnvFileError::Mode { path: named, .. } => assert_eq!(named, path.canonicalize().unwrap()),
+            other => panic!("{other}"),
+        }
+        let another = crate::failure::Failure::from(mode_error(&link, 0o644, owner + 1));
+        assert!(another.what.contains(&path.canonicalize().unwrap().display().to_string()), "{another:?}");
+        assert!(!another.next.unwrap().contains("chmod"));
     }
 
     #[test]

@@ -249,10 +249,12 @@ impl From<Status> for Failure {
             )
             .why("the connection to the coordinator broke")
             .next("lockstep doctor"),
-            Code::Ok | Code::OutOfRange | Code::Internal | Code::DataLoss => {
-                Self::new(Kind::Unreachable, what)
-                    .next("journalctl -u lockstep-coordinator    # on its machine")
-            }
+            // No message of this size gets through: nothing was done.
+            Code::OutOfRange => Self::new(Kind::Refused, "the request or its reply is too large")
+                .why(what)
+                .next(format!("lockstep env check {ENV}    # what is too large in deployment.yml")),
+            Code::Ok | Code::Internal | Code::DataLoss => Self::new(Kind::Unreachable, what)
+                .next("journalctl -u lockstep-coordinator    # on its machine"),
         }
     }
 }
@@ -268,6 +270,11 @@ impl From<DeclarationError> for Failure {
                 ))
                 .next("cd DIR    # the directory with the deployment.yml of the application"),
             DeclarationError::Read { source, .. } => failure.why(source.to_string()),
+            DeclarationError::TooLarge { .. } => failure
+                .why("that is the most that is read: it declares environments, and is no place for data")
+                .next(format!(
+                    "lockstep env check {ENV}    # once what is large is in a file of its own, mounted with `volumes`"
+                )),
             DeclarationError::Parse { diagnostic, hint, .. } => {
                 let failure = failure.why(diagnostic);
                 match hint {
@@ -290,6 +297,10 @@ impl From<DeclarationError> for Failure {
     }
 }
 
+fn check_again(once: &str) -> String {
+    format!("lockstep env check {ENV}    # once {once}")
+}
+
 impl From<InvalidDuration> for Failure {
     fn from(error: InvalidDuration) -> Self {
         Self::new(Kind::Usage, error.to_string())
@@ -304,6 +315,15 @@ impl From<EnvFileError> for Failure {
             EnvFileError::Mode { path, .. } => failure
                 .why("only its owner may read a file of secrets")
                 .next(format!("chmod 600 {}", path.display())),
+            EnvFileError::ModeOfAnother { path, .. } => failure
+                .why("only its owner may read a file of secrets, and this one is not yours to change")
+                .next(format!("replace {} by a file of your own with mode 0600", path.display())),
+            EnvFileError::NotAFile { path, kind } => failure
+                .why(format!("it is {kind}, and secrets are read from a regular file"))
+                .next(format!("replace {} by a file with lines NAME=value and mode 0600", path.display())),
+            EnvFileError::Nul { path, .. } => failure
+                .why("no variable of a process can have one")
+                .next(format!("lockstep env check {ENV}    # once {} is corrected", path.display())),
             EnvFileError::Placeholder { path, .. } => failure
                 .why("it is a placeholder, not a value")
                 .next(format!("write the value into {}", path.display())),
@@ -313,7 +333,15 @@ impl From<EnvFileError> for Failure {
             EnvFileError::TooLarge { path, why } => failure
                 .why(why)
                 .next(format!("mount what is large as a file, and remove it from {}", path.display())),
-            EnvFileError::Line { .. } | EnvFileError::Unclosed { .. } | EnvFileError::Twice { .. } => failure,
+            EnvFileError::Line { .. } => failure
+                .why("a name has letters, digits and underscores; a quoted value ends with its quote")
+                .next(check_again("it is corrected, or begins with #")),
+            EnvFileError::Unclosed { .. } => failure
+                .why("a value that begins with a quote ends with the same quote")
+                .next(check_again("the quote is closed")),
+            EnvFileError::Twice { .. } => failure
+                .why("only one of the two values can be meant")
+                .next(check_again("one of the two lines is removed")),
         }
     }
 }

@@ -302,6 +302,53 @@ fn examples_fit_in_80_columns() {
     assert!(wide.is_empty(), "{wide:#?}");
 }
 
+/// A parser would take seconds for it, and the coordinator would not store it.
+#[test]
+fn a_declaration_of_megabytes_is_refused_unread() {
+    let directory = project();
+    let path = directory.path().join("deployment.yml");
+    let padded = |bytes: usize| format!("{DECLARATION}{}\n", "#".repeat(bytes - DECLARATION.len() - 1));
+    fs::write(&path, padded(256 * 1024)).unwrap();
+    lockstep(directory.path(), &["env", "check", "production"]).expect(0, &[]);
+    fs::write(&path, padded(256 * 1024 + 1)).unwrap();
+    let said = lockstep(directory.path(), &["env", "check", "production"]);
+    said.expect(3, &["deployment.yml has more than 256 KiB", "next:", "lockstep env check production"]);
+}
+
+#[test]
+fn a_file_of_secrets_that_is_a_pipe_is_refused() {
+    let directory = project();
+    let path = directory.path().join(".env.production");
+    let made = Command::new("mkfifo").args(["-m", "600"]).arg(&path).status().unwrap();
+    assert!(made.success());
+    let said = lockstep(directory.path(), &["env", "check", "production"]);
+    said.expect(3, &[".env.production is not a file", "it is a named pipe", "next:"]);
+}
+
+#[test]
+fn a_mistake_in_a_file_of_secrets_comes_with_the_next_command() {
+    let directory = project();
+    let path = directory.path().join(".env.production");
+    for text in ["A=1\nA=2\n", "A=\"1\n", "not a line\n", "A=a\0b\n"] {
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let said = lockstep(directory.path(), &["env", "check", "production"]);
+        said.expect(3, &["why:", "next: lockstep env check production    # once "]);
+    }
+}
+
+#[test]
+fn a_backup_that_is_not_there_is_refused_as_every_command_refuses() {
+    let directory = project();
+    for file in ["/nonexistent/lockstep.backup", "/dev/null"] {
+        let said = lockstep(directory.path(), &["--output", "json", "restore", file]);
+        said.expect(3, &[]);
+        let error: serde_json::Value = serde_json::from_str(&said.stderr).unwrap_or_default();
+        let error = if error.is_null() { serde_json::from_str(&said.stdout).unwrap() } else { error };
+        assert!(error.to_string().contains("cannot be restored"), "{error}");
+    }
+}
+
 /// One test for each command, and one that no command is without its test.
 macro_rules! help {
     ($($command:ident),* $(,)?) => {

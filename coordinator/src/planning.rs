@@ -416,7 +416,10 @@ pub(crate) fn checked(spec: EnvironmentSpec, environment: &EnvironmentKey) -> Re
 }
 
 /// The declaration of a deployment, if nothing is wrong with it.
-fn declared(spec: EnvironmentSpec, environment: &EnvironmentKey) -> Result<ValidatedSpec, Refusal> {
+pub(crate) fn declared(
+    spec: EnvironmentSpec,
+    environment: &EnvironmentKey,
+) -> Result<ValidatedSpec, Refusal> {
     refuse_other_key(&spec, environment)?;
     check_declared(spec).map_err(|problems| invalid(environment, &problems))
 }

@@ -18,7 +18,7 @@ use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::trace::traceparent;
 use tracing::Span;
 
-use super::{DeployError, Requester, checked, new_id, until};
+use super::{DeployError, Requester, declared, new_id, until};
 use crate::context::Context;
 use crate::record::environments;
 use crate::record::environments::Versioned;
@@ -53,7 +53,7 @@ pub async fn claim_for_build(
     requester: &Requester,
 ) -> Result<DeploymentId, DeployError> {
     let environment = spec.key.clone();
-    let spec = checked(spec, &environment)?;
+    let spec = declared(spec, &environment)?;
     let now = context.clock.now();
     let before = claimable(&*context.store, &environment, None, requester, now).await?;
     let id = new_id(&*context.clock);

@@ -149,6 +149,23 @@ async fn an_image_is_declared_without_a_tag_and_what_is_recorded_stays() {
     fixture.shut_down().await;
 }
 
+/// It would be stored with every deployment: that it cannot be is known before anything is locked.
+#[tokio::test(start_paused = true)]
+async fn a_declaration_that_is_too_large_is_refused_by_its_plan() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let many = (0..30).map(|number| (format!("A{number}"), "x".repeat(60 * 1024)));
+    let large = EnvironmentSpec { env: many.collect(), ..spec() };
+    let ask = Fixture::ask(large.clone(), "notes:1");
+    let refusal = refused(fixture.plan(&ask).await);
+    assert!(refusal.why.contains("KiB with all defaults"), "{refusal:?}");
+    assert!(refusal.next.starts_with("lockstep env check notes/production"), "{refusal:?}");
+    assert_eq!(refused(planning::start(&fixture.parts, &StartRequest::of(ask), &anna()).await), refusal);
+    assert_eq!(refused(claims::claim_for_build(&fixture.parts, large, &anna()).await), refusal);
+    assert!(fixture.open().await.is_none(), "nothing is locked");
+    fixture.shut_down().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_image_is_sent_under_the_name_of_its_own_application_only() {
     let fixture = Fixture::new().await;

@@ -54,14 +54,29 @@ pub async fn backup(context: &Context, to: &Path) -> Result<()> {
 /// Runs the coordinator's program in the place of this one: no coordinator runs that could be asked.
 ///
 /// # Errors
-/// When the program is not installed.
+/// When there is no such file that can be read, or the program is not installed.
 pub fn restore(file: &Path, directory: &Path) -> Result<()> {
+    // The program writes to the log of a service. What can be told before is told as every command tells it.
+    check_backup(file)?;
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name(COORDINATOR));
     let program = beside.filter(|path| path.is_file()).unwrap_or_else(|| COORDINATOR.into());
     let error = Command::new(&program).arg("--directory").arg(directory).arg("restore").arg(file).exec();
     Err(Failure::new(Kind::Refused, format!("{} cannot be run", program.display()))
         .why(error.to_string())
         .next("apt-get install lockstep-coordinator, or restore on a machine that has it"))
+}
+
+fn check_backup(file: &Path) -> Result<()> {
+    let refused = |why: String| {
+        Failure::new(Kind::Refused, format!("{} cannot be restored", file.display()))
+            .why(why)
+            .next("lockstep restore FILE < passphrase    # FILE is one that `lockstep backup` wrote")
+    };
+    let is_file = fs::metadata(file).map_err(|error| refused(error.to_string()))?.is_file();
+    if !is_file {
+        return Err(refused("it is not a regular file".to_owned()));
+    }
+    fs::File::open(file).map(drop).map_err(|error| refused(error.to_string()))
 }
 
 pub async fn bump_fence(context: &Context, env: &str) -> Result<()> {

@@ -19,7 +19,7 @@ use crate::drive::removal::RemoveError;
 use crate::planning::DeployError;
 use crate::record::history::ReferenceError;
 use crate::record::vault::ImportError;
-use crate::store::StoreError;
+use crate::store::{OPERATIONS_MAX, StoreError, TRANSACTION_BYTES_MAX, VALUE_BYTES_MAX};
 
 pub(super) fn deploy_status(failure: DeployError) -> Status {
     match failure {
@@ -95,9 +95,19 @@ pub(super) fn store_status(failure: &StoreError) -> Status {
             warn!(error = failure as &dyn Error, "cannot answer a call");
             Status::unavailable(failure.to_string())
         }
-        StoreError::ValueTooLarge { .. }
-        | StoreError::TooManyOperations { .. }
-        | StoreError::TransactionTooLarge { .. } => Status::resource_exhausted(failure.to_string()),
+        StoreError::ValueTooLarge { bytes, .. } => too_large(&format!(
+            "one document would have {} KiB, and a document has at most {} KiB",
+            bytes.div_ceil(1024),
+            VALUE_BYTES_MAX / 1024
+        )),
+        StoreError::TransactionTooLarge { bytes } => too_large(&format!(
+            "what is stored together would have {} KiB, and the limit is {} KiB",
+            bytes.div_ceil(1024),
+            TRANSACTION_BYTES_MAX / 1024
+        )),
+        StoreError::TooManyOperations { operations } => too_large(&format!(
+            "{operations} documents would change together, and the limit is {OPERATIONS_MAX}"
+        )),
         StoreError::NoSuchLease(_)
         | StoreError::NoEpoch { .. }
         | StoreError::Unreadable { .. }
@@ -106,6 +116,16 @@ pub(super) fn store_status(failure: &StoreError) -> Status {
             Status::internal(failure.to_string())
         }
     }
+}
+
+/// What the record cannot take is no fault of the coordinator: whoever asked can ask for less.
+fn too_large(why: &str) -> Status {
+    refused(&Refusal {
+        what: "the request is too large to be stored".to_owned(),
+        why: why.to_owned(),
+        next: "lockstep env check ENV    # what is too large in deployment.yml; nothing was changed"
+            .to_owned(),
+    })
 }
 
 pub(super) fn secrets_status(failure: &anyhow::Error) -> Status {
@@ -136,5 +156,32 @@ pub(super) fn removal_status(failure: &RemoveError) -> Status {
             next: format!("lockstep status {environment}"),
         }),
         RemoveError::Store(_, error) => store_status(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_core::stored::decode;
+
+    use super::*;
+    use crate::store::keys;
+
+    /// The names of keys are the store's own, and help nobody.
+    #[test]
+    fn what_is_too_large_for_the_store_is_a_refusal_without_the_key() {
+        let id = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();
+        let key = keys::plan(&id).key().clone();
+        let errors = [
+            StoreError::ValueTooLarge { key, bytes: 1_266_150 },
+            StoreError::TransactionTooLarge { bytes: 2_000_000 },
+            StoreError::TooManyOperations { operations: 1000 },
+        ];
+        for error in errors {
+            let status = store_status(&error);
+            assert_eq!(status.code(), Code::FailedPrecondition, "{error}");
+            let refusal: Refusal = decode(status.details()).unwrap();
+            assert!(!refusal.to_string().contains("dep_"), "{refusal}");
+            assert!(refusal.next.starts_with("lockstep env check ENV"), "{refusal}");
+        }
     }
 }
