@@ -75,9 +75,13 @@ impl Enroll for EnrollApi {
             let joining = match presented.admits.clone() {
                 TokenHolder::Host { name, roles } => self.host(&request, name, roles, now).await?,
                 TokenHolder::Operator { name, environments, role } => {
+                    refuse_reserved(&name, "lockstep operator add NAME")?;
                     self.operator(&request, name, (environments, role), now).await?
                 }
-                TokenHolder::Machine { name } => self.machine(&request, name, now).await?,
+                TokenHolder::Machine { name } => {
+                    refuse_reserved(&name, "lockstep token create NAME --env ENV")?;
+                    self.machine(&request, name, now).await?
+                }
                 TokenHolder::Coordinator { name } => self.coordinator(&request, name, now).await?,
             };
             let JoinAttempt { identity, mut guards, mut writes, issued, name, roles } = joining;
@@ -375,6 +379,17 @@ fn revoked(name: &OperatorName, next: String) -> Status {
     unauthenticated(&Refusal { what: format!("the token of {name} has been revoked"), why, next })
 }
 
+/// A token of an earlier version may be for a name that nobody can have.
+fn refuse_reserved(name: &OperatorName, create: &str) -> Result<(), Status> {
+    operators::reserved(name).map_or(Ok(()), |why| {
+        Err(unauthenticated(&Refusal {
+            what: format!("nobody can be named {name}: {why}"),
+            why: why.to_owned(),
+            next: format!("{create}    # run by an admin: with another name"),
+        }))
+    })
+}
+
 fn unauthenticated(refusal: &Refusal) -> Status {
     Status::with_details(Code::Unauthenticated, refusal.what.clone(), encode(refusal).into())
 }
@@ -409,6 +424,17 @@ mod tests {
         assert_eq!(status.code(), Code::Unauthenticated);
         let refusal: Refusal = lockstep_core::stored::decode(status.details()).unwrap();
         assert!(refusal.next.starts_with("lockstep token renew ci "), "{refusal:?}");
+    }
+
+    #[test]
+    fn a_token_for_a_name_that_the_history_uses_lets_nobody_in() {
+        for name in ["root", "lockstep"] {
+            let status = refuse_reserved(&name.parse().unwrap(), "lockstep operator add NAME").unwrap_err();
+            assert_eq!(status.code(), Code::Unauthenticated);
+            let refusal: Refusal = lockstep_core::stored::decode(status.details()).unwrap();
+            assert!(refusal.next.starts_with("lockstep operator add NAME"), "{refusal:?}");
+        }
+        assert!(refuse_reserved(&"anna".parse().unwrap(), "").is_ok());
     }
 
     #[test]

@@ -47,6 +47,20 @@ pub(super) fn one_line(field: &'static str, text: String, characters_max: usize)
     Err(Invalid::because(field, what))
 }
 
+/// The text of an option that is recorded and shown; `None` for an empty one. `next` is the command with a text that is
+/// right.
+pub(super) fn option_text(
+    (option, text): (&'static str, String),
+    characters_max: usize,
+    next: String,
+) -> Result<Option<String>, Status> {
+    if text.is_empty() || is_one_line(&text, characters_max) {
+        return Ok(non_empty(text));
+    }
+    let why = format!("it is not one line of at most {characters_max} characters without control characters");
+    Err(refused(&Refusal { what: format!("the text after {option} cannot be recorded"), why, next }))
+}
+
 pub(super) fn requester(caller: &Caller, client: Option<wire::Client>) -> Result<Requester, Status> {
     let wire::Client { hostname, pid } = client.unwrap_or_default();
     let hostname = one_line("client.hostname", hostname, HOSTNAME_CHARACTERS_MAX)?;
@@ -78,13 +92,17 @@ pub(super) fn plan_request(caller: &Caller, request: wire::PlanRequest) -> Resul
                 image_id,
                 offered,
             } = deploy;
+            let name_after = |option: &'static str, text: String, example: &str| {
+                let next = format!("lockstep deploy {environment} --image IMAGE {option} {example}");
+                option_text((option, text), NAME_CHARACTERS_MAX, next)
+            };
             let parse_id =
                 |text: String| text.parse().map_err(|error| Invalid::because("deploy.image_id", error));
             RequestedOperation::Deploy(Box::new(DeployRequest {
                 spec: required(spec.as_ref(), "deploy.spec")?,
                 image: image_name(&environment, image)?,
-                commit: non_empty(one_line("deploy.commit", commit, NAME_CHARACTERS_MAX)?),
-                branch: non_empty(one_line("deploy.branch", branch, NAME_CHARACTERS_MAX)?),
+                commit: name_after("--commit", commit, "COMMIT")?,
+                branch: name_after("--branch", branch, "main")?,
                 any_branch: if allow_any_branch { AnyBranch::Allowed } else { AnyBranch::Refused },
                 changed_site: if overwrite_site { ChangedSite::Overwritten } else { ChangedSite::Refused },
                 image_id: non_empty(image_id).map(parse_id).transpose()?,

@@ -6,13 +6,14 @@ use lockstep_core::access::EnvironmentPattern;
 use lockstep_core::access::machine::{MachineLimits, Verb};
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::plan::operation::Refusal;
-use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::time::Millis;
 use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Done};
 use tonic::Status;
 
-use super::convert::{non_empty, one_line};
+use super::convert::option_text;
 use super::failure::{refused, store_status};
+use super::operators::refuse_reserved;
 use super::{Caller, ControlApi};
 use crate::identity::operators::{self, Operator, OperatorStanding};
 use crate::identity::tokens::{self, TokenHolder};
@@ -37,13 +38,19 @@ pub(super) async fn create(
     if verbs.is_empty() {
         return Err(Invalid::missing("verbs").into());
     }
-    let expires = expiry(api.context.clock.now(), life_ms)?;
-    let machine = MachineLimits {
-        verbs,
-        repository: non_empty(one_line("repository", repository, REPOSITORY_CHARACTERS_MAX)?),
-        branch: non_empty(one_line("branch", branch, REPOSITORY_CHARACTERS_MAX)?),
-        expires,
+    let other = |options: &str| format!("lockstep token create {name} --env {environment} {options}");
+    let text = |option: &'static str, text: String, example: &str| {
+        let next = other(&format!("{option} {example}"));
+        option_text((option, text), REPOSITORY_CHARACTERS_MAX, next)
     };
+    let repository = text("--repository", repository, "ghcr.io/anna/notes")?;
+    let branch = text("--branch", branch, "main")?;
+    let life = Millis(life_ms);
+    let expires = api.context.clock.now() + life;
+    let machine = MachineLimits { verbs, repository, branch, expires };
+    let environments = EnvironmentPattern::One(environment.clone());
+    refuse_life(life, || machine.create_command(&name, &environments))?;
+    refuse_reserved(&name, format!("lockstep token create NAME --env {environment}"))?;
     let said = describe(&name, &environment, &machine);
     let store = &*api.context.store;
     let found = operators::find_guarded(store, &name).await;
@@ -69,7 +76,7 @@ pub(super) async fn create(
             .map_err(|error| Status::internal(error.to_string()))?;
     let operator = Operator {
         name,
-        environments: EnvironmentPattern::One(environment.clone()),
+        environments,
         role: machine.role(),
         certificate_expires: expires,
         certificates: BTreeMap::new(),
@@ -93,7 +100,9 @@ pub(super) async fn renew(
     request: wire::RenewMachineTokenRequest,
 ) -> Result<Done, Status> {
     let name: OperatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
-    let expires = expiry(api.context.clock.now(), request.life_ms)?;
+    let life = Millis(request.life_ms);
+    refuse_life(life, || format!("lockstep token renew {name}"))?;
+    let expires = api.context.clock.now() + life;
     let store = &*api.context.store;
     let found = operators::find_guarded(store, &name).await;
     let (operator, unchanged) = found.map_err(|error| store_status(&error))?;
@@ -138,17 +147,17 @@ pub(super) fn record(operator: &Operator) -> Option<wire::MachineRecord> {
     })
 }
 
-fn expiry(now: Timestamp, life_ms: u64) -> Result<Timestamp, Status> {
+/// `command` is the one that was run, without its life.
+fn refuse_life(life: Millis, command: impl FnOnce() -> String) -> Result<(), Status> {
     let (shortest, longest) = LIFE;
-    let life = Millis(life_ms);
-    if life < shortest || life > longest {
-        return Err(Invalid {
-            field: "life_ms",
-            what: format!("is {life}; a token is good for at least 1h and at most 400d"),
-        }
-        .into());
+    if (shortest..=longest).contains(&life) {
+        return Ok(());
     }
-    Ok(now + life)
+    Err(refused(&Refusal {
+        what: format!("a token cannot be good for {life}"),
+        why: "it is good for at least 1h and at most 400d".to_owned(),
+        next: format!("{} --for 90d", command()),
+    }))
 }
 
 fn describe(name: &OperatorName, environment: &EnvironmentKey, machine: &MachineLimits) -> String {
@@ -167,4 +176,22 @@ fn describe(name: &OperatorName, environment: &EnvironmentKey, machine: &Machine
 
 fn meanwhile(name: &OperatorName) -> Status {
     Status::aborted(format!("{name} was changed meanwhile: try again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_that_no_token_has_is_refused_in_the_words_of_the_option() {
+        let (shortest, longest) = LIFE;
+        let life = |millis: u64| refuse_life(Millis(millis), || "lockstep token renew ci".to_owned());
+        assert!(life(shortest.0).is_ok() && life(longest.0).is_ok());
+        for millis in [0, shortest.0 - 1, longest.0 + 1, u64::MAX] {
+            let status = life(millis).unwrap_err();
+            let refusal: Refusal = lockstep_core::stored::decode(status.details()).unwrap();
+            assert_eq!(refusal.next, "lockstep token renew ci --for 90d");
+            assert!(!refusal.to_string().contains("life_ms"), "{refusal}");
+        }
+    }
 }

@@ -12,9 +12,8 @@ use super::hosts::issue_token;
 use super::machines;
 use super::{Caller, ControlApi};
 use crate::identity::operators;
-use crate::identity::operators::{Operator, OperatorStanding};
+use crate::identity::operators::{Operator, OperatorStanding, Revocation};
 use crate::identity::tokens::TokenHolder;
-use crate::store::Committed;
 
 pub(super) async fn add(
     api: &ControlApi,
@@ -26,6 +25,7 @@ pub(super) async fn add(
     let environments: EnvironmentPattern =
         environments.parse().map_err(|error| Invalid::because("environments", error))?;
     let role: OperatorRole = role.parse().map_err(|error: String| Invalid::because("role", error))?;
+    refuse_reserved(&name, format!("lockstep operator add NAME --env {environments} --role {role}"))?;
     let before = operators::find(&*api.context.store, &name).await.map_err(|error| store_status(&error))?;
     if before.is_some_and(|operator| operator.is_active_machine()) {
         return Err(refused(&Refusal {
@@ -38,6 +38,14 @@ pub(super) async fn add(
     let reply = issue_token(api, TokenHolder::Operator { name, environments, role }).await?;
     api.audit(caller, "add operator", None, said).await?;
     Ok(reply)
+}
+
+/// `other` is the same command with another name.
+pub(super) fn refuse_reserved(name: &OperatorName, other: String) -> Result<(), Status> {
+    operators::reserved(name).map_or(Ok(()), |why| {
+        let what = format!("nobody can be named {name}");
+        Err(refused(&Refusal { what, why: why.to_owned(), next: other }))
+    })
 }
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::OperatorsReply, Status> {
@@ -65,10 +73,16 @@ pub(super) async fn revoke(
         Some(_) => ("revoke token", format!("the token of {name}")),
         None => ("revoke operator", format!("the operator {name}")),
     };
-    match operators::revoke(store, &name).await.map_err(|error| store_status(&error))? {
-        Some(Committed::Yes { .. }) => api.audit(caller, verb, None, format!("{what} is revoked")).await,
-        Some(Committed::No) => Err(Status::aborted(format!("{what} was changed meanwhile: try again"))),
-        None => Err(not_found(&Refusal {
+    let now = api.context.clock.now();
+    match operators::revoke(store, &name, now).await.map_err(|error| store_status(&error))? {
+        Revocation::Done => api.audit(caller, verb, None, format!("{what} is revoked")).await,
+        Revocation::Changed => Err(Status::aborted(format!("{what} was changed meanwhile: try again"))),
+        Revocation::LastAdministrator => Err(refused(&Refusal {
+            what: format!("cannot revoke {what}"),
+            why: "no other administrator of all environments could let anybody in".to_owned(),
+            next: "lockstep operator add NAME --role admin    # then NAME logs in, and can revoke".to_owned(),
+        })),
+        Revocation::Absent => Err(not_found(&Refusal {
             what: format!("nothing of the name {name} can be revoked"),
             why: "neither an operator nor a machine has it".to_owned(),
             next: "lockstep operator list\nlockstep token list".to_owned(),
