@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use lockstep_core::count::times;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::ContainerSpec;
 use lockstep_core::record::observed::{ContainerRunState, exit_code_in_words};
@@ -188,8 +189,8 @@ impl Executors {
             (ContainerRunState::Exited(code), _) => {
                 format!("ended soon after it started: {}", exit_code_in_words(code))
             }
-            (ContainerRunState::Yes, 1..) => {
-                format!("exited soon after it started, {} times", state.restarts)
+            (ContainerRunState::Yes, count @ 1..) => {
+                format!("exited soon after it started, {}", times(count.unsigned_abs()))
             }
             (ContainerRunState::Yes, _) => return Ok(()),
         };

@@ -1,6 +1,6 @@
 //! What `lockstep status` shows of one environment.
 
-use crate::count::counted;
+use crate::count::times;
 use crate::id::DeploymentId;
 use crate::name::{EnvironmentKey, HostName, OperatorName, ProcessName};
 use crate::record::claim::{Claim, Resolution};
@@ -140,7 +140,7 @@ pub struct RestartsOn {
 impl fmt::Display for RestartsOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, slot, process, restarts: Restarts { count, exit_code } } = self;
-        let times = counted(usize::try_from(*count).unwrap_or(usize::MAX), "time");
+        let times = times(*count);
         write!(
             f,
             "{process} of {slot} on {host} ended by itself and was restarted, {times}, the last within the hour"

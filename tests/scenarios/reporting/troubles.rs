@@ -65,7 +65,7 @@ fn killed(scene: &Scene) -> Result<()> {
     until("the status tells of the restart", SOON, || {
         Ok(scene.stage.lockstep(&["status", ENVIRONMENT])?.all().contains("exit code 137"))
     })?;
-    let told = ["was restarted, 1 time,", "lockstep logs", "--process web"];
+    let told = ["was restarted, once,", "lockstep logs", "--process web"];
     scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &told)?;
     scene.stage.lockstep(&["doctor", ENVIRONMENT])?.expect_said(1, &told)?;
     Ok(())

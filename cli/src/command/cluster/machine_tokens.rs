@@ -42,6 +42,11 @@ async fn revoke(context: &Context, name: String) -> Result<()> {
             .why("revoking it would take the access of a person away")
             .next(format!("lockstep operator revoke {name}    # if that is meant")));
     }
+    if reply.operators.iter().all(|operator| operator.name != name) {
+        return Err(Failure::new(Kind::Refused, format!("there is no token of {name}"))
+            .why("no machine has this name")
+            .next("lockstep token list"));
+    }
     operators::revoke(context, name).await
 }
 

@@ -73,7 +73,7 @@ pub async fn import(context: &Context, env: &str) -> Result<()> {
     let request =
         wire::ImportSecretsRequest { environment: declared.spec.key.to_string(), values, replace: true };
     let reply = context.control().await?.import_secrets(request).await?.into_inner();
-    show_secrets(context, &reply)?;
+    show_secrets(context, env, &reply)?;
     context.output.line(DEPLOYED_LATER)
 }
 
@@ -93,14 +93,14 @@ pub async fn set(context: &Context, env: &str, name: &str, more: &[String]) -> R
     let values = [(name.to_owned(), value.to_owned())].into();
     let request = wire::ImportSecretsRequest { environment, values, replace: false };
     let reply = context.control().await?.import_secrets(request).await?.into_inner();
-    show_secrets(context, &reply)?;
+    show_secrets(context, env, &reply)?;
     context.output.line(DEPLOYED_LATER)
 }
 
 pub async fn list(context: &Context, env: &str) -> Result<()> {
     let request = environment_ref(&context.key(env)?, 0);
     let reply = context.control().await?.list_secrets(request).await?.into_inner();
-    show_secrets(context, &reply)?;
+    show_secrets(context, env, &reply)?;
     if reply.secrets.is_empty() {
         context.output.next(&format!("lockstep secret set {env} NAME < FILE"))?;
     }
@@ -137,12 +137,13 @@ fn refuse_value(env: &str, typed: &str, more: &[String]) -> Result<()> {
         .next(next))
 }
 
-fn show_secrets(context: &Context, reply: &wire::SecretsReply) -> Result<()> {
+fn show_secrets(context: &Context, env: &str, reply: &wire::SecretsReply) -> Result<()> {
     let names: BTreeMap<&str, &str> =
         reply.secrets.iter().map(|secret| (secret.name.as_str(), secret.fingerprint.as_str())).collect();
     context.output.json(&json!({ "version": reply.version, "set_by": reply.set_by, "set_at_ms": reply.set_at_ms, "secrets": names }))?;
     if reply.version == 0 {
-        return context.output.line("no secrets");
+        let key = context.key(env)?;
+        return context.output.line(&format!("{key} has no secrets: none were ever imported or set"));
     }
     context.output.line(&format!(
         "version {}, set by {} {} ({})",

@@ -1,5 +1,6 @@
 //! Make backups, and raise the epoch of an environment after a restore.
 
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::secret::Secret;
 use lockstep_proto::wire::{self, Done};
 use tonic::Status;
@@ -7,10 +8,12 @@ use tonic::codegen::BoxStream;
 use tracing::warn;
 
 use super::convert::environment;
-use super::failure::store_status;
+use super::failure::{not_found, store_status};
 use super::{Caller, ControlApi};
 use crate::program::backup::{Backup, BackupError};
+use crate::record::absent;
 use crate::store::guarded::bump_epoch;
+use crate::store::{Store, keys};
 
 /// What one message carries.
 const PART_BYTES: usize = 256 * 1024;
@@ -42,11 +45,22 @@ pub(super) async fn bump_fence(
     request: wire::EnvironmentRef,
 ) -> Result<Done, Status> {
     let environment = environment(caller, &request.environment)?;
+    refuse_never_deployed(&*api.context.store, &environment).await?;
     let raised = bump_epoch(&*api.context.store, &environment).await.map_err(|error| store_status(&error))?;
     let epoch =
         raised.ok_or_else(|| Status::aborted("the environment is locked at this moment: try again"))?;
     let said = format!("the epoch of {environment} is {epoch}: its hosts accept this coordinator again");
     api.audit(caller, "bump fence", Some(&environment), said).await
+}
+
+/// No host has seen an epoch of an environment that has none: there is nothing to raise, and the name is mistyped.
+async fn refuse_never_deployed(store: &dyn Store, environment: &EnvironmentKey) -> Result<(), Status> {
+    let failed = |error| store_status(&error);
+    if store.get(keys::epoch(environment).key()).await.map_err(failed)?.is_some() {
+        return Ok(());
+    }
+    let first = "lockstep env list    # the environments that were deployed to".to_owned();
+    Err(not_found(&absent::refusal(store, environment, first).await.map_err(failed)?))
 }
 
 fn refused(error: &BackupError) -> Status {
@@ -62,5 +76,24 @@ fn refused(error: &BackupError) -> Status {
             warn!(%error, "cannot make a backup");
             Status::internal(error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ports::clock::SystemClock;
+    use crate::store::memory::MemoryStore;
+
+    #[tokio::test]
+    async fn the_epoch_of_an_environment_that_was_never_deployed_is_not_raised() {
+        let store = MemoryStore::new(Arc::new(SystemClock));
+        let key: EnvironmentKey = "nosuch/production".parse().unwrap();
+        let status = refuse_never_deployed(&store, &key).await.unwrap_err();
+        assert!(status.message().contains("there is no environment nosuch/production"), "{status}");
+        bump_epoch(&store, &key).await.unwrap().unwrap();
+        assert!(refuse_never_deployed(&store, &key).await.is_ok());
     }
 }

@@ -8,7 +8,7 @@ use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
 
 use super::convert::non_empty;
-use super::failure::{refused, store_status};
+use super::failure::{not_found, refused, store_status};
 use super::hosts::issue_token;
 use super::{Caller, ControlApi, RecordIn};
 use crate::identity::tokens::TokenHolder;
@@ -60,7 +60,13 @@ pub(super) async fn remove(
     let name: CoordinatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
     let store = &*api.context.store;
     let there = coordinators::find(store, &name).await.map_err(|error| store_status(&error))?;
-    let there = there.ok_or_else(|| Status::not_found(format!("there is no coordinator {name}")))?;
+    let there = there.ok_or_else(|| {
+        not_found(&Refusal {
+            what: format!("there is no coordinator {name}"),
+            why: "no coordinator of this name has joined, or it was removed".to_owned(),
+            next: "lockstep coordinator list".to_owned(),
+        })
+    })?;
     if there.root_key == RootKey::Here {
         return Err(refused(&Refusal {
             what: format!("cannot remove the coordinator {name}"),

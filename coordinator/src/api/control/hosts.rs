@@ -9,7 +9,7 @@ use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
 
 use super::convert::{environment, non_empty};
-use super::failure::store_status;
+use super::failure::{not_found, store_status};
 use super::{Caller, ControlApi};
 use crate::identity::tokens;
 use crate::identity::tokens::{TOKEN_LIFE, TokenHolder};
@@ -80,6 +80,14 @@ pub(super) async fn issue_token(api: &ControlApi, admits: TokenHolder) -> Result
     Ok(wire::TokenReply { token: token.expose(), expires_ms: expires.0 })
 }
 
+fn absent(name: &HostName) -> Status {
+    not_found(&Refusal {
+        what: format!("there is no host {name}"),
+        why: "no host of this name has joined, or it was removed".to_owned(),
+        next: "lockstep host list".to_owned(),
+    })
+}
+
 pub(super) async fn remove(
     api: &ControlApi,
     caller: &Caller,
@@ -89,7 +97,7 @@ pub(super) async fn remove(
     let store = &*api.context.store;
     let failed = |error| store_status(&error);
     let host = hosts::named(store, &name).await.map_err(failed)?;
-    let host = host.ok_or_else(|| Status::not_found(format!("there is no host {name}")))?;
+    let host = host.ok_or_else(|| absent(&name))?;
     let specs = environments::declared(store).await.map_err(failed)?;
     let users: Vec<String> = specs
         .iter()
