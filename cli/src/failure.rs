@@ -173,7 +173,8 @@ const NEW_TOKEN: &str =
     "lockstep operator add NAME    # run by an admin: prints the command that lets NAME in";
 
 /// What a machine needs instead, where the coordinator does not say whose token it was.
-const NEW_MACHINE_TOKEN: &str = "lockstep token list    # run by an admin: which tokens are good, and until when\nlockstep token create NAME --env ENV    # run by an admin: prints another one";
+const NEW_MACHINE_TOKEN: &str =
+    "lockstep token create NAME --env ENV    # run by an admin: prints another one";
 
 impl From<DialError> for Failure {
     fn from(error: DialError) -> Self {

@@ -438,7 +438,7 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
             None => checks.wrong(&what, drift.clone(), restoring(status)),
         }
     }
-    match status.database.as_ref().map(DatabaseStatus::problem) {
+    match status.database_told().map(DatabaseStatus::problem) {
         Some(Some((problem, repair))) => checks.wrong(&what, problem, repair),
         Some(None) => checks.ok(&what, "its database answers"),
         None => {}

@@ -13,7 +13,7 @@ use crate::record::removal::Removal;
 use crate::release::{Release, Schema, SchemaState, dirty_because, dirty_repair};
 use crate::slot::Slot;
 use crate::time::{Millis, Timestamp};
-use crate::view::host_status::HostStatus;
+use crate::view::host_status::{HostStatus, Presence};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -72,6 +72,18 @@ pub struct EnvironmentStatus {
     /// `None` if the containers have the newest secrets, or while a deployment runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undeployed_secrets: Option<SecretsSet>,
+}
+
+impl EnvironmentStatus {
+    /// The database. `None` also where the agent that asks it is offline: that is told, and nothing is known of the
+    /// database.
+    pub fn database_told(&self) -> Option<&DatabaseStatus> {
+        let database = self.database.as_ref()?;
+        let mut hosts = self.hosts.iter();
+        let is_offline =
+            hosts.any(|seen| seen.host.name == database.host && seen.presence == Presence::Absent);
+        (!is_offline).then_some(database)
+    }
 }
 
 /// A version of the secrets, and who set it.

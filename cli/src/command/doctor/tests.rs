@@ -90,3 +90,15 @@ fn what_waits_for_a_rollback_is_noted_and_what_serves_is_a_fault() {
         "{notes:?}"
     );
 }
+
+#[test]
+fn of_a_database_that_only_an_offline_agent_asks_nothing_more_is_said() {
+    let database = json!({ "host": "app-1", "seen": { "unknown": { "why": "its agent is not connected" } } });
+    for (presence, told) in [("absent", 0), ("connected", 1)] {
+        let mut seen = status(presence, &[]);
+        seen.database = Some(serde_json::from_value(database.clone()).unwrap());
+        let mut checks = Checks::default();
+        environment(&seen, &mut checks);
+        assert_eq!(wrong(&checks).len(), told, "{presence}");
+    }
+}

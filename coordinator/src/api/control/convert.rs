@@ -1,7 +1,7 @@
 //! Converts wire messages to requests.
 
 use lockstep_core::access::machine::{BeyondToken, Planning};
-use lockstep_core::name::EnvironmentKey;
+use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::plan::operation::{AnyBranch, ChangedSite, Refusal};
 use lockstep_proto::Invalid;
 use lockstep_proto::convert::required;
@@ -11,6 +11,7 @@ use tonic::Status;
 use super::failure::{reference_status, refused};
 use super::{Caller, ControlApi};
 use crate::api::forbidden;
+use crate::identity::operators;
 use crate::planning::{DeployRequest, PlanRequest, RequestedOperation, Requester};
 use crate::record::history;
 use crate::record::history::Reference;
@@ -111,6 +112,14 @@ pub(super) fn plan_request(caller: &Caller, request: wire::PlanRequest) -> Resul
         }
     };
     Ok(PlanRequest { environment, what })
+}
+
+/// `other` is the same command with another name.
+pub(super) fn refuse_reserved(name: &OperatorName, other: String) -> Result<(), Status> {
+    operators::reserved(name).map_or(Ok(()), |why| {
+        let what = format!("nobody can be named {name}");
+        Err(refused(&Refusal { what, why: why.to_owned(), next: other }))
+    })
 }
 
 /// What is no name of an image is asked of no host: it becomes a part of a path of Docker's API there.

@@ -11,9 +11,8 @@ use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Done};
 use tonic::Status;
 
-use super::convert::option_text;
+use super::convert::{option_text, refuse_reserved};
 use super::failure::{refused, store_status};
-use super::operators::refuse_reserved;
 use super::{Caller, ControlApi};
 use crate::identity::operators::{self, Operator, OperatorStanding};
 use crate::identity::tokens::{self, TokenHolder};

@@ -7,6 +7,7 @@ use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Done};
 use tonic::Status;
 
+use super::convert::refuse_reserved;
 use super::failure::{not_found, refused, store_status};
 use super::hosts::issue_token;
 use super::machines;
@@ -38,14 +39,6 @@ pub(super) async fn add(
     let reply = issue_token(api, TokenHolder::Operator { name, environments, role }).await?;
     api.audit(caller, "add operator", None, said).await?;
     Ok(reply)
-}
-
-/// `other` is the same command with another name.
-pub(super) fn refuse_reserved(name: &OperatorName, other: String) -> Result<(), Status> {
-    operators::reserved(name).map_or(Ok(()), |why| {
-        let what = format!("nobody can be named {name}");
-        Err(refused(&Refusal { what, why: why.to_owned(), next: other }))
-    })
 }
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::OperatorsReply, Status> {

@@ -126,7 +126,7 @@ pub(super) async fn observe_database(
         Ok(Ok(Observation { schema: Some(schema), .. })) => DatabaseSeen::Schema(schema),
         Ok(Ok(Observation { foreign_schema: Some(because), .. })) => DatabaseSeen::Foreign { because },
         Ok(Ok(Observation { problems, .. })) => DatabaseSeen::Unknown { why: problems.join("; ") },
-        Ok(Err(error)) => DatabaseSeen::Unknown { why: error.to_string() },
+        Ok(Err(error)) => DatabaseSeen::Unknown { why: in_words(&error) },
         Err(_) => DatabaseSeen::Unknown { why: format!("no answer within {} s", DATABASE_LIMIT.as_secs()) },
     };
     Some(DatabaseStatus { host: host.name.clone(), seen })

@@ -13,7 +13,6 @@ use crate::image;
 use crate::name::ProcessName;
 use crate::secret::limits::VALUE_BYTES_MAX;
 use crate::spec::{EnvironmentSpec, ImageSource, ProcessSpec, Volume};
-use crate::stored::encode;
 
 /// The processes of an environment. Each has a port and a container in both slots, and steps of its own in every plan.
 pub const PROCESSES_MAX: usize = 100;
@@ -88,7 +87,7 @@ fn check_size(spec: &EnvironmentSpec, found: &mut Problems) {
             "divide them among several environments",
         );
     }
-    let bytes = encode(spec).len();
+    let bytes = serde_json::to_vec(spec).map_or(usize::MAX, |text| text.len());
     if bytes > DECLARATION_BYTES_MAX {
         found.add(
             &format!("environments.{}", spec.key.environment),

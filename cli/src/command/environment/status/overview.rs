@@ -114,7 +114,7 @@ impl Screen {
         }
         self.secrets(status);
         status.drift.iter().for_each(|drift| self.problem_line("drift", drift));
-        if let Some((problem, repair)) = status.database.as_ref().and_then(DatabaseStatus::problem) {
+        if let Some((problem, repair)) = status.database_told().and_then(DatabaseStatus::problem) {
             self.problem_line("database", &problem);
             self.next(&repair, "");
         }
