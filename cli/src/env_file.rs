@@ -269,10 +269,8 @@ mod tests {
             (directory.path(), "a folder"),
             (Path::new("/dev/zero"), "a device"),
         ] {
-            match read(path).expect_err("it is no file") {
-                EnvFileError::NotAFile { kind, .. } => assert_eq!(kind, expected),
-                other => panic!("{other}"),
-            }
+            let error = read(path).expect_err("it is no file");
+            assert!(matches!(error, EnvFileError::NotAFile { kind, .. } if kind == expected), "{error}");
         }
     }
 
@@ -289,10 +287,9 @@ mod tests {
         let link = path.with_file_name(".env");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let owner = rustix::process::geteuid().as_raw();
-        match mode_error(&link, 0o644, owner) {
-            EnvFileError::Mode { path: named, .. } => assert_eq!(named, path.canonicalize().unwrap()),
-            other => panic!("{other}"),
-        }
+        let real = path.canonicalize().unwrap();
+        let error = mode_error(&link, 0o644, owner);
+        assert!(matches!(&error, EnvFileError::Mode { path, .. } if *path == real), "{error}");
         let another = crate::failure::Failure::from(mode_error(&link, 0o644, owner + 1));
         assert!(another.what.contains(&path.canonicalize().unwrap().display().to_string()), "{another:?}");
         assert!(!another.next.unwrap().contains("chmod"));

@@ -164,7 +164,7 @@ async fn another_administrator(
     for stored in store.list(&keys::operators()).await? {
         let operator: Operator = stored.read()?;
         if operator.name != *name && operator.can_administer(now) {
-            return Ok(Some(Guard::as_seen(&keys::operator(&operator.name), Some(&stored))));
+            return Ok(Some(Guard::as_seen(keys::operator(&operator.name), Some(&stored))));
         }
     }
     Ok(None)
