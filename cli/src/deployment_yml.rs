@@ -4,7 +4,6 @@
 //! release of Lockstep supports is refused with a message of its own, not as an unknown key.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use lockstep_core::name::{ApplicationName, EnvironmentKey, EnvironmentName, ProcessName};
@@ -23,6 +22,7 @@ mod words;
 pub use effective::{Effective, Origin};
 pub use words::Hint;
 
+use crate::bounded_file;
 use typed::{File, FileTyped, Image, Keys, Process, Repository, Traffic, TypedPgHba, TypedTls};
 
 /// Where the file is searched, from the directory in which the command runs.
@@ -80,14 +80,11 @@ impl Project {
     pub fn find(directory: &Path) -> Result<Self, DeclarationError> {
         let there = PLACES.iter().map(|place| directory.join(place)).find(|path| path.is_file());
         let path = there.ok_or_else(|| DeclarationError::Missing { looked_in: directory.to_owned() })?;
-        let mut text = String::new();
-        std::fs::File::open(&path)
-            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
-            .map_err(|source| DeclarationError::Read { path: path.clone(), source })?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(DeclarationError::TooLarge { path });
+        match bounded_file::read_text(&path, FILE_BYTES_MAX) {
+            Ok(Some(text)) => Self::read(path, &text),
+            Ok(None) => Err(DeclarationError::TooLarge { path }),
+            Err(source) => Err(DeclarationError::Read { path, source }),
         }
-        Self::read(path, &text)
     }
 
     fn read(path: PathBuf, text: &str) -> Result<Self, DeclarationError> {

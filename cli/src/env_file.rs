@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use lockstep_core::secret::Secret;
 use lockstep_core::secret::limits::{too_large, with_nul};
 use lockstep_core::spec::check::is_variable;
+
+use crate::bounded_file;
 
 /// The placeholder with which nothing is deployed.
 const PLACEHOLDER: &str = "CHANGE_ME";
@@ -67,14 +68,12 @@ pub fn read(path: &Path) -> Result<Option<BTreeMap<String, Secret>>, EnvFileErro
     if mode != 0o600 {
         return Err(mode_error(path, mode, metadata.uid()));
     }
-    let mut text = String::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+    let text = bounded_file::read_text(path, FILE_BYTES_MAX)
         .map_err(|source| EnvFileError::Read { path: path.to_owned(), source })?;
-    if text.len() as u64 > FILE_BYTES_MAX {
+    let Some(text) = text else {
         let why = format!("it has more than {} MiB", FILE_BYTES_MAX / 1024 / 1024);
         return Err(EnvFileError::TooLarge { path: path.to_owned(), why });
-    }
+    };
     let values = parse(path, &text)?;
     if let Some(name) = with_nul(&values) {
         return Err(EnvFileError::Nul { path: path.to_owned(), name: name.to_owned() });

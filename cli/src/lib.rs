@@ -6,6 +6,7 @@
 #![allow(clippy::result_large_err, reason = "a failure is made once a command; its size costs nothing")]
 
 pub mod args;
+pub mod bounded_file;
 pub mod clock;
 pub mod command;
 pub mod context;

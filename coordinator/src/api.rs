@@ -143,7 +143,12 @@ impl Caller {
 
 /// What the caller may not do, and who may.
 fn forbidden(refusal: &Refusal) -> Status {
-    Status::with_details(Code::PermissionDenied, refusal.to_string(), encode(refusal).into())
+    with_refusal(Code::PermissionDenied, refusal)
+}
+
+/// The refusal in words, and whole in the details.
+fn with_refusal(code: Code, refusal: &Refusal) -> Status {
+    Status::with_details(code, refusal.to_string(), encode(refusal).into())
 }
 
 /// Wraps every service in the gate.

@@ -472,10 +472,9 @@ impl Agents for Sessions {
         let asked = (PendingQuestion::Request(request), uses);
         match self.question(host, asked, message, ANSWER_LIMIT).await? {
             Answer::Observed(seen) if seen.quotes() => {
-                let newest = self.redactors.of_newest(&environment).await;
                 let used = Some(secrets_version).filter(|version| *version > 0);
-                let used = self.redactors.of_version(&environment, used).await;
-                Ok(seen.redacted(&newest).redacted(&used))
+                let redactors = self.redactors.of_newest_and(&environment, used).await;
+                Ok(redactors.iter().fold(*seen, Observation::redacted))
             }
             Answer::Observed(seen) => Ok(*seen),
             Answer::Standings(_) | Answer::Log(_) | Answer::Done(_) => Err(answer_mismatch(host)),

@@ -85,9 +85,11 @@ impl FromStr for RegistryName {
         let is_host = !host.is_empty()
             && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-'));
         let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
-        // Docker takes any other first part of a name for a folder of its own registry.
-        let is_registry = host.contains('.') || port.is_some() || host == "localhost";
-        if is_host && is_port && is_registry { Ok(Self(text.to_owned())) } else { Err(invalid()) }
+        if is_host && is_port && names_registry(host, port) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(invalid())
+        }
     }
 }
 
@@ -151,6 +153,11 @@ pub fn check_image(image: &str) -> Result<(), InvalidImage> {
     if is_name || is_id(image) { Ok(()) } else { Err(InvalidImage { text: image.to_owned() }) }
 }
 
+/// Docker takes any other first part of a name for a folder of its own registry.
+fn names_registry(host: &str, port: Option<&str>) -> bool {
+    host.contains('.') || port.is_some() || host == "localhost"
+}
+
 /// `host`, `host.example` or `host:port`: what Docker takes for a registry and not for a folder.
 fn is_domain(text: &str) -> bool {
     let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
@@ -160,8 +167,7 @@ fn is_domain(text: &str) -> bool {
             && is_alphanumeric(label.bytes().next())
             && is_alphanumeric(label.bytes().last())
     };
-    let names_registry = host.contains('.') || port.is_some() || host == "localhost";
-    names_registry
+    names_registry(host, port)
         && host.split('.').all(is_label)
         && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }

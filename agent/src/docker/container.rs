@@ -393,25 +393,38 @@ mod tests {
         assert_eq!(exit_code(None), -1);
     }
 
-    /// A container outlives the agent that created it: the next one recognises it by its labels.
-    #[test]
-    fn labels_and_name_of_a_container_are_what_they_were() {
-        let spec: ContainerSpec = serde_json::from_str(SPEC).unwrap();
-        let environment = "notes/production".parse().unwrap();
-        let objects = ObjectName::legacy(&environment);
-        let deployment = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();
+    fn environment() -> EnvironmentKey {
+        "notes/production".parse().unwrap()
+    }
+
+    fn deployment() -> DeploymentId {
+        "dep_01JBQR2KXYZ987654321012345".parse().unwrap()
+    }
+
+    /// What a container of `spec` is made with.
+    fn labels_of(spec: &ContainerSpec) -> HashMap<String, String> {
         let context = CreateContext {
-            environment: &environment,
-            objects: &objects,
-            deployment: &deployment,
+            environment: &environment(),
+            objects: &ObjectName::legacy(&environment()),
+            deployment: &deployment(),
             step: StepId(3),
             variables: BTreeMap::new(),
             state_directory: Path::new("/state"),
         };
-        let labels: BTreeMap<String, String> = body(&spec, &context).labels.unwrap().into_iter().collect();
+        body(spec, &context).labels.unwrap()
+    }
+
+    /// A container outlives the agent that created it: the next one recognises it by its labels.
+    #[test]
+    fn labels_and_name_of_a_container_are_what_they_were() {
+        let spec: ContainerSpec = serde_json::from_str(SPEC).unwrap();
+        let labels: BTreeMap<String, String> = labels_of(&spec).into_iter().collect();
         let written: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(written, LABELS);
-        assert_eq!(container_name(&objects, &deployment, &spec), "ls-notes-production-web-green-21012345");
+        assert_eq!(
+            container_name(&ObjectName::legacy(&environment()), &deployment(), &spec),
+            "ls-notes-production-web-green-21012345"
+        );
 
         let found = ContainerSummary {
             id: Some("c1".to_owned()),
@@ -423,7 +436,7 @@ mod tests {
         let ours = managed_container(&found).unwrap();
         assert_eq!(
             (ours.environment, ours.seen.deployment, ours.seen.slot),
-            (environment, deployment, Slot::Green)
+            (environment(), deployment(), Slot::Green)
         );
         assert_eq!(ours.seen.spec, spec.digest());
         assert_eq!(
@@ -437,22 +450,11 @@ mod tests {
     fn the_labels_of_an_image_do_not_count() {
         let web: ContainerSpec = serde_json::from_str(SPEC).unwrap();
         let worker = ContainerSpec { publish: None, health_path: None, ..web };
-        let environment = "notes/production".parse().unwrap();
-        let objects = ObjectName::legacy(&environment);
-        let deployment = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();
-        let context = CreateContext {
-            environment: &environment,
-            objects: &objects,
-            deployment: &deployment,
-            step: StepId(3),
-            variables: BTreeMap::new(),
-            state_directory: Path::new("/state"),
-        };
         // Docker gives a container the labels of its image, under those that it is made with.
         let mut labels = HashMap::from(
             [LABEL_ENDPOINT, LABEL_HEALTH_PATH].map(|name| (name.to_owned(), "127.0.0.1:1".to_owned())),
         );
-        labels.extend(body(&worker, &context).labels.unwrap());
+        labels.extend(labels_of(&worker));
         let found = ContainerSummary {
             id: Some("c1".to_owned()),
             names: Some(vec!["/worker".to_owned()]),

@@ -241,7 +241,6 @@ async fn start_coordinator(
     supervision: Supervision,
     log: &mut StepLog,
 ) -> Result<String> {
-    refuse_taken_address(place, listen, supervision)?;
     let command_line = coordinator_command(place, listen)?;
     let mut service = ensure_running(place, Service::Coordinator, &command_line, supervision, log)?;
     coordinator_address(place, &mut service).await
@@ -257,6 +256,7 @@ async fn restart_on(
     for service in SERVICES.into_iter().rev() {
         halt(place, service, supervision, log).await?;
     }
+    refuse_taken_address(place, listen, supervision)?;
     start_coordinator(place, listen, supervision, log).await
 }
 

@@ -132,8 +132,7 @@ impl Removing<'_> {
         self.refuse_open(open.as_ref())?;
         let remnants = Remnants::find(context, environment).await.map_err(|error| self.failed(error))?;
         let Some(remnants) = remnants else {
-            let first = "lockstep env list    # the environments that were deployed to".to_owned();
-            let refusal = absent::refusal(store, environment, first).await;
+            let refusal = absent::refusal(store, environment, absent::LIST.to_owned()).await;
             return Err(RemoveError::Absent(refusal.map_err(|error| self.failed(error))?));
         };
         if self.while_serving == WhileServing::Refused

@@ -1,6 +1,8 @@
 //! The interface to the secrets for code that needs no values: names and versions for plans, and a redactor for
 //! output.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::SecretsSummary;
@@ -50,4 +52,47 @@ pub trait Secrets: Send + Sync + 'static {
 
     /// Takes the values of this version out of text; of no version, nothing.
     async fn redactor(&self, environment: &EnvironmentKey, version: Option<u64>) -> anyhow::Result<Redactor>;
+}
+
+/// Secrets without values, for the tests of drivers and the simulation: one version for ever, or none.
+#[derive(Debug, Clone, Default)]
+pub struct FixedSecrets {
+    pub summary: Option<SecretsSummary>,
+    /// How long it takes to make a redactor.
+    pub redactor_takes: Duration,
+}
+
+impl FixedSecrets {
+    /// One version, with this name.
+    pub fn of(name: &str) -> Self {
+        let summary = SecretsSummary { version: 1, names: [name.to_owned()].into() };
+        Self { summary: Some(summary), ..Self::default() }
+    }
+}
+
+#[async_trait]
+impl Secrets for FixedSecrets {
+    async fn summary(&self, _: &EnvironmentKey) -> anyhow::Result<Option<SecretsSummary>> {
+        Ok(self.summary.clone())
+    }
+
+    async fn newer_than(&self, _: &EnvironmentKey, _: Option<u64>) -> Result<Option<SecretsSet>, StoreError> {
+        Ok(None)
+    }
+
+    async fn changes(
+        &self,
+        _: &EnvironmentKey,
+        _: Option<u64>,
+        _: Option<u64>,
+    ) -> anyhow::Result<SecretsChange> {
+        Ok(SecretsChange::default())
+    }
+
+    async fn redactor(&self, _: &EnvironmentKey, _: Option<u64>) -> anyhow::Result<Redactor> {
+        if !self.redactor_takes.is_zero() {
+            tokio::time::sleep(self.redactor_takes).await;
+        }
+        Ok(Redactor::none())
+    }
 }

@@ -9,6 +9,9 @@ use crate::record::audit::{self, ABANDON_ENVIRONMENT, REMOVE_ENVIRONMENT};
 use crate::record::history;
 use crate::store::{Store, StoreError};
 
+/// What helps whoever only looks, where nothing was ever deployed.
+pub const LIST: &str = "lockstep env list    # the environments that were deployed to";
+
 /// What is said to who may see the environment, and would be told of it if it were there. `first` is the command that
 /// helps where nothing was ever deployed.
 ///

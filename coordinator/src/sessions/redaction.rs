@@ -2,7 +2,7 @@
 //!
 //! What must stay true: where the secrets cannot be read, everything is masked. A deployment's redactor is made once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lockstep_core::id::DeploymentId;
@@ -58,11 +58,20 @@ impl Redactors {
         self.vault.redactor(environment, version).await.unwrap_or_else(|error| masks_everything(&error))
     }
 
-    /// Masks the newest version of the secrets of an environment.
-    pub(super) async fn of_newest(&self, environment: &EnvironmentKey) -> Redactor {
-        match self.vault.summary(environment).await {
-            Ok(newest) => self.of_version(environment, newest.map(|newest| newest.version)).await,
-            Err(error) => masks_everything(&error),
+    /// Mask the newest version of the secrets of an environment, and the one that was used.
+    pub(super) async fn of_newest_and(
+        &self,
+        environment: &EnvironmentKey,
+        used: Option<u64>,
+    ) -> Vec<Redactor> {
+        let newest = match self.vault.summary(environment).await {
+            Ok(newest) => newest.map(|newest| newest.version),
+            Err(error) => return vec![masks_everything(&error)],
+        };
+        let mut redactors = Vec::new();
+        for version in BTreeSet::from([newest, used]) {
+            redactors.push(self.of_version(environment, version).await);
         }
+        redactors
     }
 }

@@ -299,12 +299,12 @@ async fn recorded_status(
     let local = shared.local.get(&spec.key).map(Vec::as_slice).unwrap_or_default();
     let local = local_rollbacks::relevant(local, live.as_ref());
     // A deployment that failed has left its declaration; what serves was declared otherwise.
-    let shown = live.as_ref().map_or_else(|| spec.clone(), |live| live.spec.clone());
+    let shown = live.as_ref().map_or(&spec, |live| &live.spec);
     Ok(EnvironmentStatus {
+        url: shown.url.clone(),
+        description: shown.description.clone(),
+        branch: shown.branch.clone(),
         key: spec.key,
-        url: shown.url,
-        description: shown.description,
-        branch: shown.branch,
         live,
         rollback,
         open,

@@ -1,9 +1,9 @@
 //! A coordinator's driver over the memory store, with hosts that are a script and a clock that jumps.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use lockstep_coordinator::context::Context;
 use lockstep_coordinator::drive::Drivers;
 use lockstep_coordinator::planning;
@@ -12,26 +12,25 @@ use lockstep_coordinator::planning::{
     DeployError, DeployRequest, PlanRequest, RequestedOperation, Requester, StartRequest,
 };
 use lockstep_coordinator::ports::clock::Clock;
-use lockstep_coordinator::ports::secrets::{Secrets, SecretsChange};
+use lockstep_coordinator::ports::secrets::FixedSecrets;
+use lockstep_coordinator::record::vault::{SecretsSource, Vault};
 use lockstep_coordinator::record::{environments, history};
 use lockstep_coordinator::store::memory::MemoryStore;
-use lockstep_coordinator::store::{Store, StoreError, Write, keys};
+use lockstep_coordinator::store::{Store, Write, keys};
 use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
 use lockstep_core::plan::operation::Refusal;
-use lockstep_core::record::SecretsSummary;
 use lockstep_core::record::claim::Claim;
 use lockstep_core::record::grant::Resource;
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::run::engine::Run;
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::run::journal::{Entry, Event};
-use lockstep_core::secret::redact::Redactor;
+use lockstep_core::secret::Secret;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::time::Timestamp;
-use lockstep_core::view::environment::SecretsSet;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -50,32 +49,6 @@ impl Clock for JumpingClock {
     fn now(&self) -> Timestamp {
         let passed = u64::try_from(self.0.elapsed().as_millis()).expect("a test is short");
         Timestamp(1_769_596_200_000 + passed)
-    }
-}
-
-struct NoSecrets;
-
-#[async_trait]
-impl Secrets for NoSecrets {
-    async fn summary(&self, _: &EnvironmentKey) -> anyhow::Result<Option<SecretsSummary>> {
-        Ok(None)
-    }
-
-    async fn newer_than(&self, _: &EnvironmentKey, _: Option<u64>) -> Result<Option<SecretsSet>, StoreError> {
-        Ok(None)
-    }
-
-    async fn changes(
-        &self,
-        _: &EnvironmentKey,
-        _: Option<u64>,
-        _: Option<u64>,
-    ) -> anyhow::Result<SecretsChange> {
-        Ok(SecretsChange::default())
-    }
-
-    async fn redactor(&self, _: &EnvironmentKey, _: Option<u64>) -> anyhow::Result<Redactor> {
-        Ok(Redactor::none())
     }
 }
 
@@ -118,6 +91,13 @@ pub(crate) fn anna() -> Requester {
 }
 
 /// What a refusal says.
+/// Anna sets one secret.
+pub(crate) async fn set_secret(vault: &Vault, name: &str, value: &str, at: u64) {
+    let values = BTreeMap::from([(name.to_owned(), Secret::new(value.to_owned()))]);
+    let by = (anna().operator, Timestamp(at));
+    vault.import(&environment(), values, SecretsSource::Set, by).await.expect("set");
+}
+
 pub(crate) fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> Refusal {
     match result {
         Err(DeployError::Refused(refusal) | DeployError::NotGranted(refusal)) => refusal,
@@ -143,7 +123,7 @@ impl Fixture {
         let parts = Context {
             store: store.clone(),
             agents: hosts.clone(),
-            secrets: Arc::new(NoSecrets),
+            secrets: Arc::new(FixedSecrets::default()),
             clock,
             kept_images: Arc::default(),
             unclaimed_names: Arc::default(),
@@ -158,6 +138,15 @@ impl Fixture {
     }
 
     /// Another host joins, at an address of its own.
+    /// With secrets that have values.
+    pub(crate) async fn with_vault() -> (Self, Arc<Vault>) {
+        let mut fixture = Self::new().await;
+        let file = fixture.logs.path().join("secrets.key");
+        let vault = Arc::new(Vault::open(fixture.store.clone(), &file).expect("a vault"));
+        fixture.parts.secrets = vault.clone();
+        (fixture, vault)
+    }
+
     pub(crate) async fn join(&mut self, name: &str, number: u8) -> HostId {
         self.join_as(name, number, &[HostRole::App, HostRole::Lb, HostRole::Db]).await
     }

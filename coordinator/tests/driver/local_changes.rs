@@ -4,7 +4,7 @@ use lockstep_coordinator::record::local_rollbacks::{self, REPORTED_MAX, ReportRe
 use lockstep_coordinator::record::{audit, environments, history};
 use lockstep_coordinator::store::{Store, keys};
 use lockstep_coordinator::view::status;
-use lockstep_core::id::HostId;
+use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::plan::operation::OperationKind;
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::record::live::LiveRelease;
@@ -54,6 +54,14 @@ async fn two_deployed(fixture: &Fixture) -> (DeploymentSummary, DeploymentSummar
     (first, second)
 }
 
+/// One that waits for health.
+async fn open_deployment(fixture: &Fixture) -> DeploymentId {
+    fixture.hosts.script("health", Direction::Do, Does::Waits);
+    let (id, _) = fixture.start("notes:3").await.expect("it starts");
+    fixture.until_begun(&id, 4).await;
+    id
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_serves_by_a_local_rollback_is_recorded_once_and_with_who_did_it() {
     let fixture = Fixture::new().await;
@@ -92,9 +100,7 @@ async fn a_deployment_that_is_open_comes_to_its_end_first() {
     let fixture = Fixture::new().await;
     let _drivers = fixture.drivers();
     let (first, _) = two_deployed(&fixture).await;
-    fixture.hosts.script("health", Direction::Do, Does::Waits);
-    let (id, _) = fixture.start("notes:3").await.expect("it starts");
-    fixture.until_begun(&id, 4).await;
+    let id = open_deployment(&fixture).await;
     let rollback = rollback(&fixture, 1, &first);
     for _ in 0..20 {
         let known =
@@ -116,9 +122,7 @@ async fn a_host_that_reports_without_end_does_not_fill_the_record() {
     let _drivers = fixture.drivers();
     let (first, _) = two_deployed(&fixture).await;
     // While a deployment is open the record follows nothing, so all of them wait.
-    fixture.hosts.script("health", Direction::Do, Does::Waits);
-    let (id, _) = fixture.start("notes:3").await.expect("it starts");
-    fixture.until_begun(&id, 4).await;
+    open_deployment(&fixture).await;
     let report = async |seq: u64| {
         let rollback = rollback(&fixture, seq, &first);
         local_rollbacks::report(&*fixture.store, &host_id(), rollback).await.expect("told")

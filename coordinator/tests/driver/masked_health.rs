@@ -1,17 +1,12 @@
 //! What containers answer when they are asked for their health is shown to every reader, without the secrets that any of
 //! them has.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use lockstep_coordinator::record::vault::{SecretsSource, Vault};
 use lockstep_coordinator::view::status;
 use lockstep_core::health::{Answer, Health, InstanceHealth, Probe};
 use lockstep_core::run::journal::Direction;
-use lockstep_core::secret::Secret;
 use lockstep_core::time::{Millis, Timestamp};
 
-use crate::fixture::{Fixture, anna, environment, host_id, spec};
+use crate::fixture::{Fixture, host_id, set_secret, spec};
 use crate::hosts::Does;
 
 fn unhealthy(container: &str, body: &str) -> InstanceHealth {
@@ -25,16 +20,9 @@ fn unhealthy(container: &str, body: &str) -> InstanceHealth {
 
 #[tokio::test(start_paused = true)]
 async fn secrets_of_a_warm_release_and_of_one_that_is_being_deployed_are_masked() {
-    let mut fixture = Fixture::new().await;
-    let file = fixture.logs.path().join("secrets.key");
-    let vault = Arc::new(Vault::open(fixture.store.clone(), &file).expect("a vault"));
-    fixture.parts.secrets = vault.clone();
+    let (fixture, vault) = Fixture::with_vault().await;
     let _drivers = fixture.drivers();
-    let set = async |value: &str| {
-        let values = BTreeMap::from([("TOKEN".to_owned(), Secret::new(value.to_owned()))]);
-        let by = (anna().operator, Timestamp(1));
-        vault.import(&environment(), values, SecretsSource::Set, by).await.expect("set");
-    };
+    let set = async |value: &str| set_secret(&vault, "TOKEN", value, 1).await;
     let canaries = ["canary-warm", "canary-live", "canary-deployed", "canary-newest"];
     set(canaries[0]).await;
     fixture.deploy("notes:1").await;

@@ -1,33 +1,18 @@
 //! Secrets that were set after the last deployment: what status and a plan say of them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use lockstep_coordinator::record::environments;
-use lockstep_coordinator::record::vault::{SecretsSource, Vault};
 use lockstep_coordinator::view::status::{self, DatabaseLook};
 use lockstep_core::run::journal::Verdict;
-use lockstep_core::secret::Secret;
 use lockstep_core::time::Timestamp;
 use lockstep_core::view::environment::SecretsSet;
 
-use crate::fixture::{Fixture, anna, environment, spec};
-
-async fn set(vault: &Vault, name: &str, value: &str, at: u64) {
-    let values = BTreeMap::from([(name.to_owned(), Secret::new(value.to_owned()))]);
-    let by = (anna().operator, Timestamp(at));
-    vault.import(&environment(), values, SecretsSource::Set, by).await.expect("set");
-}
+use crate::fixture::{Fixture, anna, set_secret, spec};
 
 #[tokio::test(start_paused = true)]
 async fn secrets_that_are_not_deployed_are_in_the_status_and_by_name_in_the_plan() {
-    let mut fixture = Fixture::new().await;
-    let vault =
-        Vault::open(fixture.store.clone(), &fixture.logs.path().join("secrets.key")).expect("a vault");
-    let vault = Arc::new(vault);
-    fixture.parts.secrets = vault.clone();
+    let (fixture, vault) = Fixture::with_vault().await;
     let _drivers = fixture.drivers();
-    set(&vault, "TOKEN", "canary-one", 1).await;
+    set_secret(&vault, "TOKEN", "canary-one", 1).await;
     let first = fixture.deploy("notes:1").await;
     fixture.check_ended(&first, Verdict::Succeeded).await;
     let seen = async || status::load_status(&fixture.parts, &spec()).await.expect("read").undeployed_secrets;
@@ -38,8 +23,8 @@ async fn secrets_that_are_not_deployed_are_in_the_status_and_by_name_in_the_plan
     assert_eq!(seen().await, None);
     assert_eq!(says("notes:2").await, [""; 0]);
 
-    set(&vault, "TOKEN", "canary-two", 2).await;
-    set(&vault, "ADDED", "canary-three", 3).await;
+    set_secret(&vault, "TOKEN", "canary-two", 2).await;
+    set_secret(&vault, "ADDED", "canary-three", 3).await;
     let newest = Some(SecretsSet { version: 3, by: anna().operator, at: Timestamp(3) });
     assert_eq!(seen().await, newest);
     let all = environments::all_recorded(&*fixture.store, |_| true).await.expect("read");

@@ -11,21 +11,17 @@ use lockstep_coordinator::drive::Drivers;
 use lockstep_coordinator::ports::agents::{
     AgentError, Agents, LogRequest, ObservationRequest, ProgressLine, QueriedStatus, SessionInfo, StepQuery,
 };
-use lockstep_coordinator::ports::secrets::{Secrets, SecretsChange};
-use lockstep_coordinator::store::StoreError;
+use lockstep_coordinator::ports::secrets::FixedSecrets;
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::Site;
 use lockstep_core::plan::hba::{DatabaseRole, Transport};
-use lockstep_core::record::SecretsSummary;
 use lockstep_core::record::observed::{HbaObservation, ImageObservation, LocalHba, Observation};
 use lockstep_core::release::{Schema, SchemaState};
 use lockstep_core::run::journal::StepKey;
-use lockstep_core::secret::redact::Redactor;
 use lockstep_core::time::Timestamp;
-use lockstep_core::view::environment::SecretsSet;
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,32 +40,6 @@ struct Reach {
     progress: broadcast::Sender<ProgressLine>,
 }
 
-struct OneSecret;
-
-#[async_trait]
-impl Secrets for OneSecret {
-    async fn summary(&self, _: &EnvironmentKey) -> anyhow::Result<Option<SecretsSummary>> {
-        Ok(Some(SecretsSummary { version: 1, names: ["DATABASE_URL".to_owned()].into() }))
-    }
-
-    async fn newer_than(&self, _: &EnvironmentKey, _: Option<u64>) -> Result<Option<SecretsSet>, StoreError> {
-        Ok(None)
-    }
-
-    async fn changes(
-        &self,
-        _: &EnvironmentKey,
-        _: Option<u64>,
-        _: Option<u64>,
-    ) -> anyhow::Result<SecretsChange> {
-        Ok(SecretsChange::default())
-    }
-
-    async fn redactor(&self, _: &EnvironmentKey, _: Option<u64>) -> anyhow::Result<Redactor> {
-        Ok(Redactor::none())
-    }
-}
-
 impl World {
     /// What the process of a coordinator that runs at this moment works with.
     pub fn parts(self: &Arc<Self>, coordinator: usize) -> Context {
@@ -83,7 +53,7 @@ impl World {
         Context {
             store: Arc::new(link),
             agents: Arc::new(reach),
-            secrets: Arc::new(OneSecret),
+            secrets: Arc::new(FixedSecrets::of("DATABASE_URL")),
             clock,
             kept_images: Arc::default(),
             unclaimed_names: Arc::default(),

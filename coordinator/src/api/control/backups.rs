@@ -59,8 +59,7 @@ async fn refuse_never_deployed(store: &dyn Store, environment: &EnvironmentKey) 
     if store.get(keys::epoch(environment).key()).await.map_err(failed)?.is_some() {
         return Ok(());
     }
-    let first = "lockstep env list    # the environments that were deployed to".to_owned();
-    Err(not_found(&absent::refusal(store, environment, first).await.map_err(failed)?))
+    Err(not_found(&absent::refusal(store, environment, absent::LIST.to_owned()).await.map_err(failed)?))
 }
 
 fn refused(error: &BackupError) -> Status {

@@ -177,8 +177,7 @@ async fn recorded_spec(api: &ControlApi, caller: &Caller, text: &str) -> Result<
     match recorded {
         Some(recorded) => Ok(recorded),
         None => {
-            let first = "lockstep env list    # the environments that were deployed to".to_owned();
-            let refusal = absent::refusal(store, &environment, first).await;
+            let refusal = absent::refusal(store, &environment, absent::LIST.to_owned()).await;
             Err(not_found(&refusal.map_err(|error| store_status(&error))?))
         }
     }

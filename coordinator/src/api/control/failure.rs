@@ -14,7 +14,7 @@ use lockstep_core::stored::encode;
 use tonic::{Code, Status};
 use tracing::{error, warn};
 
-use crate::api::forbidden;
+use crate::api::{forbidden, with_refusal};
 use crate::drive::removal::RemoveError;
 use crate::planning::DeployError;
 use crate::record::history::ReferenceError;
@@ -38,12 +38,12 @@ pub(super) fn deploy_status(failure: DeployError) -> Status {
 }
 
 pub(super) fn refused(refusal: &Refusal) -> Status {
-    Status::with_details(Code::FailedPrecondition, refusal.to_string(), encode(refusal).into())
+    with_refusal(Code::FailedPrecondition, refusal)
 }
 
 /// What is not there, and what to look at instead.
 pub(super) fn not_found(refusal: &Refusal) -> Status {
-    Status::with_details(Code::NotFound, refusal.to_string(), encode(refusal).into())
+    with_refusal(Code::NotFound, refusal)
 }
 
 fn locked(environment: &str, open: &Claim) -> String {
